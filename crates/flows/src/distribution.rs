@@ -1,0 +1,93 @@
+use burn::tensor::Tensor;
+
+use crate::{DiagonalGaussian, Planar};
+
+/// The distribution of f(z) for z from a base and f a flow: q_K of the paper.
+///
+/// ```text
+/// ln q_K(z_K) = ln q_0(z_0) - Σ_k ln |det ∂f_k/∂z_{k-1}|        (Rezende & Mohamed 2015, eq. 7)
+/// ```
+///
+/// Built by [`Flow::distribution`](crate::Flow::distribution), or from a base and a stack at hand. With
+/// bases or parameters of `batch` examples, all rows are sample-major: `[n · batch, dim]`, where row i
+/// belongs to example i mod `batch`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_flows::{DiagonalGaussian, FlowConfig};
+///
+/// let device = Device::flex();
+/// // One posterior for each of 4 examples, from 16 features of each.
+/// let flow = FlowConfig::planar(3).init(2, Some(16), &device);
+/// let features = Tensor::zeros([4, 16], &device);
+/// let base = DiagonalGaussian::new(Tensor::zeros([4, 2], &device), Tensor::zeros([4, 2], &device));
+///
+/// let posterior = flow.distribution(base, Some(features));
+/// let (z, log_prob) = posterior.rsample_and_log_prob(10);
+/// assert_eq!(z.dims(), [40, 2]);
+/// assert_eq!(posterior.log_prob(z).dims(), log_prob.dims());
+/// ```
+#[derive(Clone, Debug)]
+pub struct FlowDistribution {
+    base: DiagonalGaussian,
+    flow: Option<Planar>,
+}
+
+impl FlowDistribution {
+    /// The distribution of `flow` applied to `base`; without a flow, `base` itself.
+    pub fn new(base: DiagonalGaussian, flow: Option<Planar>) -> Self {
+        Self { base, flow }
+    }
+
+    /// `n` points an example, `[n · batch, dim]`, and their log-densities, `[n · batch]` in nats, with
+    /// gradients in all parameters. The noise comes from the device's own generator.
+    pub fn rsample_and_log_prob(&self, n: usize) -> (Tensor<2>, Tensor<1>) {
+        let rows = n * self.examples();
+        self.transport(self.base.noise(rows))
+    }
+
+    /// [`rsample_and_log_prob`](Self::rsample_and_log_prob) with standard normal noise of your own,
+    /// `[n · batch, dim]`: for draws that must repeat.
+    ///
+    /// # Panics
+    ///
+    /// When `noise` has another dimension, or a number of rows that is no multiple of `batch`.
+    pub fn transport(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+        let (z, log_prob) = self.base.rsample_and_log_prob(noise);
+        match &self.flow {
+            Some(flow) => {
+                let end = flow.forward(z);
+                (end.value, log_prob - end.log_det)
+            }
+            None => (z, log_prob),
+        }
+    }
+
+    /// `n` points an example, `[n · batch, dim]`, without gradients.
+    pub fn sample(&self, n: usize) -> Tensor<2> {
+        self.rsample_and_log_prob(n).0.detach()
+    }
+
+    /// The log-density in nats, `[n · batch]`, of any points `value: [n · batch, dim]`, through the
+    /// inverse of the flow; differentiable in the points and all parameters.
+    ///
+    /// # Panics
+    ///
+    /// As [`transport`](Self::transport).
+    pub fn log_prob(&self, value: Tensor<2>) -> Tensor<1> {
+        match &self.flow {
+            Some(flow) => {
+                let start = flow.inverse(value);
+                self.base.log_prob(start.value) + start.log_det
+            }
+            None => self.base.log_prob(value),
+        }
+    }
+
+    fn examples(&self) -> usize {
+        let [base, _] = self.base.dims();
+        self.flow
+            .as_ref()
+            .map_or(base, |flow| base.max(flow.owners()))
+    }
+}

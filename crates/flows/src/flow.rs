@@ -1,0 +1,219 @@
+use burn::{
+    module::{Module, Param},
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Distribution, Tensor, activation::relu},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{DiagonalGaussian, FlowDistribution, Planar, PlanarConstraint, Transformed};
+
+/// Which flow to build; saved and read as JSON or any other serde format.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_flows::{DiagonalGaussian, FlowConfig};
+///
+/// let device = Device::flex();
+/// // A learned flow in 2 dimensions on a standard normal base.
+/// let flow = FlowConfig::planar(8).init(2, None, &device);
+/// let base = DiagonalGaussian::standard(2, &device);
+/// let (z, log_prob) = flow.distribution(base, None).rsample_and_log_prob(100);
+/// assert_eq!(z.dims(), [100, 2]);
+/// assert_eq!(log_prob.dims(), [100]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlowConfig {
+    /// How many layers: K in the paper. 0 is the identity.
+    pub layers: usize,
+    /// What keeps a layer invertible.
+    #[serde(default)]
+    pub constraint: PlanarConstraint,
+    /// Widths of the hidden ReLU layers between a context and the parameters. None: a linear head, as
+    /// the paper puts on its encoder. Without a context they have no use.
+    #[serde(default)]
+    pub hidden: Vec<usize>,
+}
+
+impl FlowConfig {
+    /// `layers` planar layers under the paper's constraint, with a linear head where there is a context.
+    pub fn planar(layers: usize) -> Self {
+        Self {
+            layers,
+            constraint: PlanarConstraint::Paper,
+            hidden: Vec::new(),
+        }
+    }
+
+    /// The same flow under another constraint.
+    pub fn with_constraint(self, constraint: PlanarConstraint) -> Self {
+        Self { constraint, ..self }
+    }
+
+    /// The same flow, its parameters predicted by a network with these hidden widths.
+    pub fn with_hidden(self, hidden: Vec<usize>) -> Self {
+        Self { hidden, ..self }
+    }
+
+    /// A flow in `dim` dimensions.
+    ///
+    /// Without a context it has parameters of its own, which all points share. With one, of
+    /// `context_dim` numbers an example, each example's parameters are predicted from it: *amortized*
+    /// when the context is an encoder's features, *conditional* when it is a covariate.
+    ///
+    /// # Panics
+    ///
+    /// When `dim` is 0.
+    pub fn init(&self, dim: usize, context_dim: Option<usize>, device: &Device) -> Flow {
+        assert!(dim > 0, "a flow has at least one dimension");
+        let numbers = Planar::parameters_per_layer(dim);
+        let parameters = (self.layers > 0).then(|| match context_dim {
+            None => Parameters::learned(self.layers, numbers, device),
+            Some(context) => {
+                Parameters::predicted(self.layers, numbers, context, &self.hidden, device)
+            }
+        });
+        Flow {
+            parameters,
+            constraint: self.constraint,
+        }
+    }
+}
+
+/// A normalizing flow with whatever owns or predicts its parameters; built by [`FlowConfig`].
+///
+/// Forward goes from the base to the latent or data space.
+#[derive(Module, Debug)]
+pub struct Flow {
+    /// None for the identity.
+    parameters: Option<Parameters>,
+    #[module(skip)]
+    constraint: PlanarConstraint,
+}
+
+/// Where the unconstrained parameters `[1 | batch, layers, numbers]` come from.
+#[derive(Module, Debug)]
+enum Parameters {
+    Learned(Learned),
+    Predicted(Predicted),
+}
+
+/// Parameters that all points share.
+#[derive(Module, Debug)]
+struct Learned {
+    /// `[1, layers, numbers]`
+    raw: Param<Tensor<3>>,
+}
+
+/// A network from a context to each example's parameters.
+#[derive(Module, Debug)]
+struct Predicted {
+    hidden: Vec<Linear>,
+    head: Linear,
+    layers: usize,
+}
+
+impl Parameters {
+    fn learned(layers: usize, numbers: usize, device: &Device) -> Self {
+        // ‖w‖ near 1: the paper's û has a pole at w = 0.
+        let std = (2.0 / (numbers - 1) as f64).sqrt();
+        let raw = Tensor::random([1, layers, numbers], Distribution::Normal(0.0, std), device);
+        Self::Learned(Learned {
+            raw: Param::from_tensor(raw),
+        })
+    }
+
+    fn predicted(
+        layers: usize,
+        numbers: usize,
+        context: usize,
+        hidden: &[usize],
+        device: &Device,
+    ) -> Self {
+        let mut width = context;
+        let hidden = hidden
+            .iter()
+            .map(|&next| LinearConfig::new(std::mem::replace(&mut width, next), next).init(device))
+            .collect();
+        Self::Predicted(Predicted {
+            hidden,
+            head: LinearConfig::new(width, layers * numbers).init(device),
+            layers,
+        })
+    }
+}
+
+impl Predicted {
+    /// `context: [batch, context_dim]` to `[batch, layers, numbers]`.
+    fn raw(&self, context: Tensor<2>) -> Tensor<3> {
+        let features = self
+            .hidden
+            .iter()
+            .fold(context, |x, layer| relu(layer.forward(x)));
+        let raw = self.head.forward(features);
+        let [batch, width] = raw.dims();
+        raw.reshape([batch, self.layers, width / self.layers])
+    }
+}
+
+impl Flow {
+    /// z_K and Σ log |det| of `z: [n · batch, dim]`, sample-major, with the parameters of
+    /// `context: [batch, context_dim]` (any number of rows without one).
+    ///
+    /// # Panics
+    ///
+    /// When shapes disagree, or when a context is missing or is given to a flow that was built without.
+    pub fn forward(&self, z: Tensor<2>, context: Option<Tensor<2>>) -> Transformed {
+        match self.transform(context) {
+            Some(planar) => planar.forward(z),
+            None => identity(z),
+        }
+    }
+
+    /// The point that [`forward`](Self::forward) takes to `y`, and the log-determinant of the inverse.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn inverse(&self, y: Tensor<2>, context: Option<Tensor<2>>) -> Transformed {
+        match self.transform(context) {
+            Some(planar) => planar.inverse(y),
+            None => identity(y),
+        }
+    }
+
+    /// The distribution of this flow's output when its input is distributed as `base`.
+    ///
+    /// The parameters are predicted once, here, for every sample and density asked of the result.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn distribution(
+        &self,
+        base: DiagonalGaussian,
+        context: Option<Tensor<2>>,
+    ) -> FlowDistribution {
+        FlowDistribution::new(base, self.transform(context))
+    }
+
+    fn transform(&self, context: Option<Tensor<2>>) -> Option<Planar> {
+        let raw = match (self.parameters.as_ref()?, context) {
+            (Parameters::Learned(learned), None) => learned.raw.val(),
+            (Parameters::Predicted(network), Some(context)) => network.raw(context),
+            (Parameters::Learned(_), Some(_)) => {
+                panic!("this flow was built without a context, but was given one")
+            }
+            (Parameters::Predicted(_), None) => {
+                panic!("this flow was built with a context, but was given none")
+            }
+        };
+        Some(Planar::new(raw, self.constraint))
+    }
+}
+
+fn identity(value: Tensor<2>) -> Transformed {
+    let [rows, _] = value.dims();
+    let log_det = Tensor::zeros([rows], (&value.device(), value.dtype()));
+    Transformed { value, log_det }
+}

@@ -1,0 +1,308 @@
+//! The planar flow of Rezende & Mohamed, *Variational Inference with Normalizing Flows* (2015).
+//!
+//! One layer bends space along one direction (their eq. 10):
+//!
+//! ```text
+//! f(z) = z + û tanh(w·z + b)
+//! ```
+//!
+//! It is invertible when w·û > -1, which their appendix A.1 enforces through
+//!
+//! ```text
+//! û(w, u) = u + [m(w·u) - w·u] w / ‖w‖²        so that   w·û = m(w·u) > -1
+//! ```
+//!
+//! **Log-determinant.** With a = w·z + b the paper's |1 + w·û (1 - tanh² a)| cancels as w·û nears -1:
+//! in `f32`, m(-20) rounds to -1. The same number without cancellation is a sum of non-negative terms,
+//!
+//! ```text
+//! det = tanh² a + (1 + w·û)(1 - tanh² a),      1 + w·û a softplus of w·u
+//! ```
+//!
+//! **Inverse.** Along w the layer is the scalar map p + s tanh p = q with p = w·z + b, q = w·y + b and
+//! s = w·û > -1: odd and increasing, so p has the sign of q and the problem is r + s tanh r = |q| for
+//! r = |p|. On r ≥ 0 the left side is concave for s ≥ 0 and convex for s < 0, so Newton's method
+//! started at |q|/(1 + s), which lies left of the root, or at |q| - s, which lies right of it, moves
+//! towards the root from one side and cannot overshoot it. Then z = y - û tanh p.
+//!
+//! **Gradient of the inverse.** The iteration is not differentiated. Its result p is a constant, and
+//! the implicit function theorem, dp = -∂g / (1 + s (1 - tanh² p)) with g = p + s tanh p - q, is
+//! attached to it.
+
+use burn::tensor::{Tensor, activation::softplus};
+use serde::{Deserialize, Serialize};
+
+use crate::Transformed;
+
+/// Which m keeps w·û above -1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanarConstraint {
+    /// The paper's m(x) = -1 + softplus(x).
+    ///
+    /// m(0) = -0.307, so u = 0 is not the identity, and û grows like 0.307 / ‖w‖ as w → 0.
+    #[default]
+    Paper,
+    /// m(x) = -1 + softplus(x + ln(e - 1)).
+    ///
+    /// m(0) = 0, so û stays bounded as w → 0 and u = 0 is exactly the identity.
+    Identity,
+}
+
+/// ln(e - 1): softplus is 1 there.
+const LN_E_MINUS_1: f64 = 0.541_324_854_612_918_1;
+
+/// A squared norm of w below this counts as w = 0, where the layer is the shift z + u tanh(b): the
+/// square of its inverse, which the gradient needs, would overflow `f32`.
+const SMALLEST_SQUARED_NORM: f64 = 1e-18;
+
+/// Where softplus(x), the determinant at a = 0, would vanish in `f32`.
+const LOWEST_WU: f64 = -80.0;
+
+/// Newton steps of the inverse: enough for `f64` from every start (the worst is s near -1 and q near 0,
+/// where the root is nearly triple and a step takes a third of the error away).
+const NEWTON_STEPS: usize = 28;
+
+impl PlanarConstraint {
+    /// 1 + m(x) > 0.
+    fn one_plus_m(self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clamp_min(LOWEST_WU);
+        match self {
+            Self::Paper => softplus(x, 1.0),
+            Self::Identity => softplus(x.add_scalar(LN_E_MINUS_1), 1.0),
+        }
+    }
+
+    /// m(x) - x, without cancellation.
+    fn m_minus_identity(self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            // softplus(x) - x = softplus(-x)
+            Self::Paper => softplus(x.neg(), 1.0).sub_scalar(1.0),
+            // softplus(x + ln(e - 1)) - 1 - x = ln(1 + (e^-x - 1) / e), exactly 0 at x = 0;
+            // below -30 it is -1 - x to the last digit, and e^-x would overflow.
+            Self::Identity => {
+                let near = x.clone().clamp_min(-30.0);
+                // e^-x - 1 = -tanh(x / 2) (1 + e^-x)
+                let expm1 =
+                    near.clone().div_scalar(2.0).tanh() * near.clone().neg().exp().add_scalar(1.0);
+                expm1.div_scalar(-core::f64::consts::E).log1p() + near - x
+            }
+        }
+    }
+}
+
+/// A stack of planar layers with its parameters at hand: f_K ∘ … ∘ f_1.
+///
+/// A value, not a module: whoever owns or predicts the parameters builds one ([`Flow`](crate::Flow)
+/// does it for learned and predicted ones).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_flows::{Planar, PlanarConstraint};
+///
+/// let device = Device::flex();
+/// // One shared stack of one layer in two dimensions: u = (1, 0), w = (1, 0), b = 0.
+/// let raw = Tensor::<3>::from_data([[[1.0, 0.0, 1.0, 0.0, 0.0]]], &device);
+/// let flow = Planar::new(raw, PlanarConstraint::Paper);
+///
+/// let z = Tensor::<2>::from_data([[0.5, -1.0]], &device);
+/// let y = flow.forward(z.clone());
+/// let back = flow.inverse(y.value);
+/// back.value.into_data().assert_approx_eq::<f32>(&z.into_data(), Default::default());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Planar {
+    layers: Vec<Layer>,
+    owners: usize,
+    dim: usize,
+}
+
+/// One layer, ready to broadcast over samples `[n, owners, dim]`.
+#[derive(Clone, Debug)]
+struct Layer {
+    /// `[1, owners, dim]`
+    u_hat: Tensor<3>,
+    /// `[1, owners, dim]`
+    w: Tensor<3>,
+    /// `[1, owners, 1]`
+    b: Tensor<3>,
+    /// 1 + w·û > 0, `[1, owners, 1]`
+    one_plus_wu_hat: Tensor<3>,
+}
+
+impl Planar {
+    /// How many numbers one layer takes in `dim` dimensions: u, w and b.
+    pub const fn parameters_per_layer(dim: usize) -> usize {
+        2 * dim + 1
+    }
+
+    /// The stack with the given unconstrained parameters.
+    ///
+    /// `raw: [owners, layers, 2 dim + 1]` holds u, w and b of each layer, in this order. `owners` is 1
+    /// for parameters that all points share and the batch size for parameters of each example's own.
+    ///
+    /// # Panics
+    ///
+    /// When the last axis of `raw` is not an odd number of at least 3.
+    pub fn new(raw: Tensor<3>, constraint: PlanarConstraint) -> Self {
+        let [owners, layers, parameters] = raw.dims();
+        assert!(
+            parameters >= 3 && parameters % 2 == 1,
+            "planar parameters are [owners, layers, 2 dim + 1], got [{owners}, {layers}, {parameters}]"
+        );
+        let dim = parameters / 2;
+
+        let raw = raw.swap_dims(0, 1);
+        let u = raw.clone().slice_dim(2, 0..dim);
+        let w = raw.clone().slice_dim(2, dim..2 * dim);
+        let b = raw.slice_dim(2, 2 * dim..parameters);
+
+        let wu = (w.clone() * u.clone()).sum_dim(2);
+        let squared_norm = (w.clone() * w.clone()).sum_dim(2);
+        let is_zero = squared_norm.clone().lower_elem(SMALLEST_SQUARED_NORM);
+        let along_w = (constraint.m_minus_identity(wu.clone())
+            / squared_norm.mask_fill(is_zero.clone(), 1.0))
+        .mask_fill(is_zero.clone(), 0.0);
+        let u_hat = u + w.clone() * along_w;
+        let one_plus_wu_hat = constraint.one_plus_m(wu).mask_fill(is_zero, 1.0);
+
+        let layers = (0..layers)
+            .map(|k| Layer {
+                u_hat: u_hat.clone().slice_dim(0, k..k + 1),
+                w: w.clone().slice_dim(0, k..k + 1),
+                b: b.clone().slice_dim(0, k..k + 1),
+                one_plus_wu_hat: one_plus_wu_hat.clone().slice_dim(0, k..k + 1),
+            })
+            .collect();
+        Self {
+            layers,
+            owners,
+            dim,
+        }
+    }
+
+    /// How many parameter sets the stack holds: 1, or one an example.
+    pub fn owners(&self) -> usize {
+        self.owners
+    }
+
+    /// z_K and the summed log-determinant (eq. 13 of the paper, with the sign of the forward map).
+    ///
+    /// `z: [n · owners, dim]`, sample-major: row i goes through the parameters of owner i mod `owners`.
+    ///
+    /// # Panics
+    ///
+    /// When `z` has another dimension, or a number of rows that `owners` does not divide.
+    pub fn forward(&self, z: Tensor<2>) -> Transformed {
+        self.fold(z, self.layers.iter(), Layer::forward)
+    }
+
+    /// The point that [`forward`](Self::forward) takes to `y`, and the log-determinant of the inverse
+    /// map there (the negative of the forward one).
+    ///
+    /// Shapes as in [`forward`](Self::forward). Differentiable in `y` and in the parameters. In `f32`
+    /// the result is accurate to rounding except where the layer itself is flat: for w·û near -1, points
+    /// near the plane w·z + b = 0 are squeezed together and can't be told apart again.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn inverse(&self, y: Tensor<2>) -> Transformed {
+        self.fold(y, self.layers.iter().rev(), Layer::inverse)
+    }
+
+    fn fold<'a>(
+        &self,
+        points: Tensor<2>,
+        layers: impl Iterator<Item = &'a Layer>,
+        step: impl Fn(&Layer, Tensor<3>) -> (Tensor<3>, Tensor<3>),
+    ) -> Transformed {
+        let [rows, dim] = points.dims();
+        let (owners, own) = (self.owners, self.dim);
+        assert!(
+            dim == own && rows % owners == 0,
+            "a planar flow of {owners} owners in {own} dimensions takes [n · {owners}, {own}], got [{rows}, {dim}]"
+        );
+        let n = rows / owners;
+
+        let mut value = points.reshape([n, owners, dim]);
+        let mut log_det = Tensor::zeros([n, owners, 1], (&value.device(), value.dtype()));
+        for layer in layers {
+            let (next, log_det_of_layer) = step(layer, value);
+            value = next;
+            log_det = log_det + log_det_of_layer;
+        }
+        Transformed {
+            value: value.reshape([rows, dim]),
+            log_det: log_det.reshape([rows]),
+        }
+    }
+}
+
+impl Layer {
+    /// `z: [n, owners, dim]` to f(z) and log det, `[n, owners, 1]`.
+    fn forward(&self, z: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let a = (z.clone() * self.w.clone()).sum_dim(2) + self.b.clone();
+        let t = a.tanh();
+        let log_det = self.det(t.clone()).log();
+        (z + self.u_hat.clone() * t, log_det)
+    }
+
+    /// `y: [n, owners, dim]` to f⁻¹(y) and its log det, `[n, owners, 1]`.
+    fn inverse(&self, y: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+        let q = (y.clone() * self.w.clone()).sum_dim(2) + self.b.clone();
+        let s = self.one_plus_wu_hat.clone().sub_scalar(1.0);
+
+        let root = self.clone().detach().solve(q.clone().detach());
+        let t = root.clone().tanh();
+        // p + s tanh p - q is zero; only its derivatives in s and q matter.
+        let g = root.clone() + s * t.clone() - q;
+        let p = root - (g.clone() - g.detach()) / self.det(t).detach();
+
+        let t = p.tanh();
+        let log_det = self.det(t.clone()).log().neg();
+        (y - self.u_hat.clone() * t, log_det)
+    }
+
+    /// det ∂f/∂z where tanh(w·z + b) is `t`.
+    fn det(&self, t: Tensor<3>) -> Tensor<3> {
+        let t2 = t.clone() * t;
+        t2.clone() + self.one_plus_wu_hat.clone() * t2.neg().add_scalar(1.0)
+    }
+
+    /// The p with p + s tanh p = q, by Newton's method from the side it can't overshoot from.
+    fn solve(&self, q: Tensor<3>) -> Tensor<3> {
+        let s = self.one_plus_wu_hat.clone().sub_scalar(1.0);
+        let size = q.clone().abs();
+        let concave = s.clone().greater_equal_elem(0.0);
+        let from_right = size.clone() - s.clone();
+        let from_left = size.clone() / self.one_plus_wu_hat.clone();
+        let [n, owners, _] = size.dims();
+        let concave = concave.expand([n, owners, 1]);
+        let mut r = from_right.mask_where(concave.clone(), from_left);
+        let towards_root = s
+            .zeros_like()
+            .sub_scalar(1.0)
+            .expand([n, owners, 1])
+            .mask_fill(concave, 1.0);
+
+        for _ in 0..NEWTON_STEPS {
+            let t = r.clone().tanh();
+            let g = r.clone() + s.clone() * t.clone() - size.clone();
+            let step = (g / self.det(t)).neg();
+            // In exact arithmetic no step turns back; a rounded one may, and would be thrown far out
+            // where the slope is nearly 0.
+            r = r + towards_root.clone() * (towards_root.clone() * step).clamp_min(0.0);
+        }
+        r * q.sign()
+    }
+
+    fn detach(self) -> Self {
+        Self {
+            u_hat: self.u_hat.detach(),
+            w: self.w.detach(),
+            b: self.b.detach(),
+            one_plus_wu_hat: self.one_plus_wu_hat.detach(),
+        }
+    }
+}
