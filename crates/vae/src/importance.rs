@@ -1,0 +1,112 @@
+use burn::tensor::{Tensor, TensorReadError};
+
+use crate::Vae;
+
+/// ln p(x) by importance sampling from the posterior, in chunks of bounded memory.
+///
+/// ```text
+/// ln p(x) ≈ ln 1/S Σ_s p(x | z_s) p(z_s) / q(z_s | x),   z_s ~ q(z | x)     (Burda et al. 2016)
+/// ```
+///
+/// A lower bound in expectation that tightens as S grows; Rezende & Mohamed report it with S = 200, most
+/// later papers with 5,000.
+#[derive(Clone, Copy, Debug)]
+pub struct ImportanceSampling {
+    /// S, how many samples an image.
+    pub samples: usize,
+    /// How many samples, of all images of a batch together, pass through the decoder at once.
+    pub rows_at_once: usize,
+}
+
+impl ImportanceSampling {
+    /// The estimate of ln p(x) for each of `images: [batch, pixels]`, in nats.
+    ///
+    /// `noise(n)` returns standard normal draws for the next `n` samples of every image,
+    /// `[n · batch, latent_dim]`, sample-major.
+    ///
+    /// # Errors
+    ///
+    /// When the device fails while the weights are read back.
+    ///
+    /// # Panics
+    ///
+    /// When shapes disagree or `samples` is 0.
+    pub fn log_likelihood(
+        &self,
+        vae: &Vae,
+        images: Tensor<2>,
+        mut noise: impl FnMut(usize) -> Tensor<2>,
+    ) -> Result<Vec<f64>, TensorReadError> {
+        assert!(self.samples > 0, "importance sampling takes a sample");
+        let [batch, _] = images.dims();
+        let posterior = vae.posterior(images.clone());
+        let at_once = (self.rows_at_once / batch).max(1);
+
+        let mut log_sums = vec![f64::NEG_INFINITY; batch];
+        let mut done = 0;
+        while done < self.samples {
+            let n = at_once.min(self.samples - done);
+            let terms = vae.terms_of(&posterior, images.clone(), noise(n));
+            let log_means = terms.importance_weighted(n).try_into_vec_as::<f64>()?;
+            for (log_sum, log_mean) in log_sums.iter_mut().zip(log_means) {
+                *log_sum = log_add_exp(*log_sum, log_mean + (n as f64).ln());
+            }
+            done += n;
+        }
+        let log_samples = (self.samples as f64).ln();
+        Ok(log_sums.iter().map(|sum| sum - log_samples).collect())
+    }
+}
+
+/// ln(e^a + e^b); NaN when either is.
+fn log_add_exp(a: f64, b: f64) -> f64 {
+    if a == f64::NEG_INFINITY {
+        return b;
+    }
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    high + (low - high).exp().ln_1p()
+}
+
+/// A mean over a data set, with its standard error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// The standard deviation over examples, divided by the root of their number: how far the mean of
+    /// another test set of this size would lie, not how far the estimate of any one example is off.
+    pub standard_error: f64,
+}
+
+impl Mean {
+    /// The mean of `values`, one an example; NaN when there is none.
+    pub fn of(values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let value = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|x| (x - value).powi(2)).sum();
+        Self {
+            value,
+            standard_error: (squares / (n - 1.0) / n).sqrt(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_add_exp_of_far_numbers_neither_overflows_nor_vanishes() {
+        assert_eq!(log_add_exp(-1000.0, -1000.0), -1000.0 + 2.0_f64.ln());
+        assert_eq!(log_add_exp(f64::NEG_INFINITY, -3.0), -3.0);
+        assert_eq!(log_add_exp(1000.0, -1000.0), 1000.0);
+        assert!(log_add_exp(1.0, f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_standard_error_is_that_of_a_mean() {
+        let mean = Mean::of(&[1.0, 2.0, 3.0, 6.0]);
+        assert_eq!(mean.value, 3.0);
+        // Variance 14/3 with n - 1, over n = 4.
+        assert!((mean.standard_error - (14.0_f64 / 12.0).sqrt()).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,123 @@
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Tensor, activation::sigmoid},
+};
+use burn_flows::{DiagonalGaussian, Flow, FlowConfig, FlowDistribution};
+use serde::{Deserialize, Serialize};
+
+use crate::{Activation, BoundTerms, Hidden, bernoulli_log_likelihood};
+
+/// The sizes of a [`Vae`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeConfig {
+    /// Pixels of an image.
+    pub pixels: usize,
+    /// Dimensions of z; 40 in the paper.
+    pub latent_dim: usize,
+    /// Widths of the encoder's hidden layers; the decoder has them in reverse. One of 400 in the paper.
+    pub hidden: Vec<usize>,
+    /// The activation of the hidden layers; maxout with window 4 in the paper.
+    pub activation: Activation,
+    /// The flow of the posterior.
+    pub flow: FlowConfig,
+}
+
+impl VaeConfig {
+    /// A model with random weights, drawn from the device's own generator.
+    ///
+    /// # Panics
+    ///
+    /// When `latent_dim` is 0 or `hidden` is empty.
+    pub fn init(&self, device: &Device) -> Vae {
+        let features = *self.hidden.last().expect("a VAE has a hidden layer");
+        let reversed: Vec<usize> = self.hidden.iter().rev().copied().collect();
+        Vae {
+            encoder: Hidden::new(self.pixels, &self.hidden, self.activation, device),
+            mean: LinearConfig::new(features, self.latent_dim).init(device),
+            log_var: LinearConfig::new(features, self.latent_dim).init(device),
+            flow: self.flow.init(self.latent_dim, Some(features), device),
+            decoder: Hidden::new(self.latent_dim, &reversed, self.activation, device),
+            logits: LinearConfig::new(self.hidden[0], self.pixels).init(device),
+        }
+    }
+}
+
+/// A variational autoencoder of binary images with a flow posterior; built by [`VaeConfig`].
+#[derive(Module, Debug)]
+pub struct Vae {
+    encoder: Hidden,
+    mean: Linear,
+    log_var: Linear,
+    flow: Flow,
+    decoder: Hidden,
+    logits: Linear,
+}
+
+impl Vae {
+    /// q_K(z | x) for each of `images: [batch, pixels]`: the flow on a diagonal Gaussian, all of whose
+    /// parameters the encoder predicts.
+    ///
+    /// # Panics
+    ///
+    /// When the images have another number of pixels.
+    pub fn posterior(&self, images: Tensor<2>) -> FlowDistribution {
+        let features = self.encoder.forward(images);
+        let base = DiagonalGaussian::new(
+            self.mean.forward(features.clone()),
+            self.log_var.forward(features.clone()),
+        );
+        self.flow.distribution(base, Some(features))
+    }
+
+    /// The logits of p(x | z), `[rows, pixels]`, at `z: [rows, latent_dim]`.
+    ///
+    /// # Panics
+    ///
+    /// When `z` has another dimension.
+    pub fn decode(&self, z: Tensor<2>) -> Tensor<2> {
+        self.logits.forward(self.decoder.forward(z))
+    }
+
+    /// The mean image of p(x | z), `[rows, pixels]` in [0, 1], at `z: [rows, latent_dim]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn mean_image(&self, z: Tensor<2>) -> Tensor<2> {
+        sigmoid(self.decode(z))
+    }
+
+    /// The parts of the bound at the samples that `noise: [n · batch, latent_dim]` (standard normal,
+    /// sample-major) leads to, for `images: [batch, pixels]`.
+    ///
+    /// # Panics
+    ///
+    /// When shapes disagree.
+    pub fn terms(&self, images: Tensor<2>, noise: Tensor<2>) -> BoundTerms {
+        let posterior = self.posterior(images.clone());
+        self.terms_of(&posterior, images, noise)
+    }
+
+    /// [`terms`](Self::terms) with the posterior of `images` at hand.
+    ///
+    /// # Panics
+    ///
+    /// When shapes disagree.
+    pub fn terms_of(
+        &self,
+        posterior: &FlowDistribution,
+        images: Tensor<2>,
+        noise: Tensor<2>,
+    ) -> BoundTerms {
+        let (z, log_posterior) = posterior.transport(noise);
+        let [_, latent_dim] = z.dims();
+        let prior = DiagonalGaussian::standard(latent_dim, &z.device());
+        BoundTerms {
+            log_likelihood: bernoulli_log_likelihood(self.decode(z.clone()), images),
+            log_prior: prior.log_prob(z),
+            log_posterior,
+        }
+    }
+}

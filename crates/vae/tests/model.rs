@@ -1,0 +1,91 @@
+//! The model as a whole.
+
+use burn::{
+    module::Module,
+    tensor::{Device, Distribution, Tensor},
+};
+use burn_flows::FlowConfig;
+use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
+
+fn config(layers: usize) -> VaeConfig {
+    VaeConfig {
+        pixels: 16,
+        latent_dim: 3,
+        hidden: vec![12, 8],
+        activation: Activation::Maxout { window: 2 },
+        flow: FlowConfig::planar(layers),
+    }
+}
+
+fn images(device: &Device) -> Tensor<2> {
+    Tensor::random([5, 16], Distribution::Bernoulli(0.4), device)
+}
+
+#[test]
+fn chunks_of_samples_add_up_to_one_call() {
+    let device = Device::flex();
+    let vae = config(3).init(&device);
+    let images = images(&device);
+    let noise: Tensor<2> = Tensor::random([50 * 5, 3], Distribution::Normal(0.0, 1.0), &device);
+    let estimate = |rows_at_once: usize| {
+        let mut at = 0;
+        let sampling = ImportanceSampling {
+            samples: 50,
+            rows_at_once,
+        };
+        sampling
+            .log_likelihood(&vae, images.clone(), |n| {
+                let from = at;
+                at += n * 5;
+                noise.clone().slice_dim(0, from..at)
+            })
+            .unwrap()
+    };
+    let whole = estimate(usize::MAX);
+    for rows_at_once in [1, 35, 249] {
+        for (a, b) in estimate(rows_at_once).iter().zip(&whole) {
+            assert!(
+                (a - b).abs() < 1e-4,
+                "{rows_at_once} rows at once: {a}, not {b}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_layers_are_the_plain_vae() {
+    let device = Device::flex();
+    let vae = config(0).init(&device);
+    let plain = config(3).init(&device).num_params() - config(0).init(&device).num_params();
+    // A head of 8 features to 3 layers of 2 · 3 + 1 numbers.
+    assert_eq!(plain, (8 + 1) * 3 * 7);
+    let terms = vae.terms(images(&device), Tensor::zeros([5, 3], &device));
+    assert_eq!(terms.elbo().dims(), [5]);
+}
+
+#[test]
+fn a_checkpoint_of_another_shape_is_refused() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vae.bpk");
+    config(3).init(&device).save_file(&path).unwrap();
+    for other in [
+        VaeConfig {
+            latent_dim: 4,
+            ..config(3)
+        },
+        VaeConfig {
+            pixels: 25,
+            ..config(3)
+        },
+        VaeConfig {
+            hidden: vec![12],
+            ..config(3)
+        },
+        config(2),
+        config(0),
+    ] {
+        let loaded: Result<Vae, _> = other.init(&device).try_load_file(&path);
+        assert!(loaded.is_err(), "{other:?} took it");
+    }
+}
