@@ -40,6 +40,7 @@
 mod distribution;
 mod flow;
 mod gaussian;
+mod math;
 mod planar;
 mod transformed;
 
@@ -48,3 +49,9 @@ pub use flow::{Flow, FlowConfig};
 pub use gaussian::DiagonalGaussian;
 pub use planar::{Planar, PlanarConstraint};
 pub use transformed::Transformed;
+
+/// The examples of the README files.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -29,10 +29,13 @@
 //! the implicit function theorem, dp = -∂g / (1 + s (1 - tanh² p)) with g = p + s tanh p - q, is
 //! attached to it.
 
-use burn::tensor::{Tensor, activation::softplus};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::Transformed;
+use crate::{
+    Transformed,
+    math::{log1p, softplus},
+};
 
 /// Which m keeps w·û above -1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +71,8 @@ impl PlanarConstraint {
     fn one_plus_m(self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clamp_min(LOWEST_WU);
         match self {
-            Self::Paper => softplus(x, 1.0),
-            Self::Identity => softplus(x.add_scalar(LN_E_MINUS_1), 1.0),
+            Self::Paper => softplus(x),
+            Self::Identity => softplus(x.add_scalar(LN_E_MINUS_1)),
         }
     }
 
@@ -77,7 +80,7 @@ impl PlanarConstraint {
     fn m_minus_identity(self, x: Tensor<3>) -> Tensor<3> {
         match self {
             // softplus(x) - x = softplus(-x)
-            Self::Paper => softplus(x.neg(), 1.0).sub_scalar(1.0),
+            Self::Paper => softplus(x.neg()).sub_scalar(1.0),
             // softplus(x + ln(e - 1)) - 1 - x = ln(1 + (e^-x - 1) / e), exactly 0 at x = 0;
             // below -30 it is -1 - x to the last digit, and e^-x would overflow.
             Self::Identity => {
@@ -85,7 +88,7 @@ impl PlanarConstraint {
                 // e^-x - 1 = -tanh(x / 2) (1 + e^-x)
                 let expm1 =
                     near.clone().div_scalar(2.0).tanh() * near.clone().neg().exp().add_scalar(1.0);
-                expm1.div_scalar(-core::f64::consts::E).log1p() + near - x
+                log1p(expm1.div_scalar(-core::f64::consts::E)) + near - x
             }
         }
     }

@@ -18,31 +18,43 @@ pub struct ImportanceSampling {
     pub rows_at_once: usize,
 }
 
+/// What the samples say of each image of a batch, in nats.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Estimates {
+    /// ln p(x) by importance sampling.
+    pub log_likelihood: Vec<f64>,
+    /// The mean of the single-sample bounds.
+    pub elbo: Vec<f64>,
+    /// The mean of ln q(z | x) - ln p(z).
+    pub kl: Vec<f64>,
+}
+
 impl ImportanceSampling {
-    /// The estimate of ln p(x) for each of `images: [batch, pixels]`, in nats.
+    /// The estimates for `images: [batch, pixels]`.
     ///
     /// `noise(n)` returns standard normal draws for the next `n` samples of every image,
     /// `[n · batch, latent_dim]`, sample-major.
     ///
     /// # Errors
     ///
-    /// When the device fails while the weights are read back.
+    /// When the device fails while the numbers are read back.
     ///
     /// # Panics
     ///
     /// When shapes disagree or `samples` is 0.
-    pub fn log_likelihood(
+    pub fn estimate(
         &self,
         vae: &Vae,
         images: Tensor<2>,
         mut noise: impl FnMut(usize) -> Tensor<2>,
-    ) -> Result<Vec<f64>, TensorReadError> {
+    ) -> Result<Estimates, TensorReadError> {
         assert!(self.samples > 0, "importance sampling takes a sample");
         let [batch, _] = images.dims();
         let posterior = vae.posterior(images.clone());
         let at_once = (self.rows_at_once / batch).max(1);
 
         let mut log_sums = vec![f64::NEG_INFINITY; batch];
+        let (mut elbo, mut kl) = (vec![0.0; batch], vec![0.0; batch]);
         let mut done = 0;
         while done < self.samples {
             let n = at_once.min(self.samples - done);
@@ -51,11 +63,28 @@ impl ImportanceSampling {
             for (log_sum, log_mean) in log_sums.iter_mut().zip(log_means) {
                 *log_sum = log_add_exp(*log_sum, log_mean + (n as f64).ln());
             }
+            let share = n as f64 / self.samples as f64;
+            add_means(&mut elbo, terms.elbo(), share)?;
+            add_means(&mut kl, terms.kl(), share)?;
             done += n;
         }
         let log_samples = (self.samples as f64).ln();
-        Ok(log_sums.iter().map(|sum| sum - log_samples).collect())
+        Ok(Estimates {
+            log_likelihood: log_sums.iter().map(|sum| sum - log_samples).collect(),
+            elbo,
+            kl,
+        })
     }
+}
+
+/// Adds `share` times each example's mean over its samples.
+fn add_means(totals: &mut [f64], rows: Tensor<1>, share: f64) -> Result<(), TensorReadError> {
+    let ([rows_in_all], batch) = (rows.dims(), totals.len());
+    let means = rows.reshape([rows_in_all / batch, batch]).mean_dim(0);
+    for (total, mean) in totals.iter_mut().zip(means.try_into_vec_as::<f64>()?) {
+        *total += share * mean;
+    }
+    Ok(())
 }
 
 /// ln(e^a + e^b); NaN when either is.

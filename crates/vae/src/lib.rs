@@ -42,6 +42,6 @@ mod vae;
 pub use annealing::Annealing;
 pub use bound::BoundTerms;
 pub use hidden::{Activation, Hidden};
-pub use importance::{ImportanceSampling, Mean};
+pub use importance::{Estimates, ImportanceSampling, Mean};
 pub use likelihood::bernoulli_log_likelihood;
 pub use vae::{Vae, VaeConfig};

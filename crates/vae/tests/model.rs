@@ -34,7 +34,7 @@ fn chunks_of_samples_add_up_to_one_call() {
             rows_at_once,
         };
         sampling
-            .log_likelihood(&vae, images.clone(), |n| {
+            .estimate(&vae, images.clone(), |n| {
                 let from = at;
                 at += n * 5;
                 noise.clone().slice_dim(0, from..at)
@@ -43,12 +43,25 @@ fn chunks_of_samples_add_up_to_one_call() {
     };
     let whole = estimate(usize::MAX);
     for rows_at_once in [1, 35, 249] {
-        for (a, b) in estimate(rows_at_once).iter().zip(&whole) {
-            assert!(
-                (a - b).abs() < 1e-4,
-                "{rows_at_once} rows at once: {a}, not {b}"
-            );
+        let parts = estimate(rows_at_once);
+        for (parts, whole) in [
+            (&parts.log_likelihood, &whole.log_likelihood),
+            (&parts.elbo, &whole.elbo),
+            (&parts.kl, &whole.kl),
+        ] {
+            for (a, b) in parts.iter().zip(whole) {
+                assert!(
+                    (a - b).abs() < 1e-4,
+                    "{rows_at_once} rows at once: {a}, not {b}"
+                );
+            }
         }
+    }
+    for (elbo, log_likelihood) in whole.elbo.iter().zip(&whole.log_likelihood) {
+        assert!(
+            elbo <= log_likelihood,
+            "Jensen's inequality, for any weights"
+        );
     }
 }
 

@@ -1,0 +1,329 @@
+//! The command line.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use flow_vae::{Activation, Annealing};
+
+use crate::{
+    backend::{self, Backend},
+    config::{FlowName, RunConfig},
+    data::{Binarization, DatasetName},
+    optimizer::OptimizerName,
+};
+
+/// Train a variational autoencoder whose posterior is a normalizing flow.
+///
+/// Without arguments it learns the handwritten digits that it carries with it, and leaves a run
+/// folder with the configuration, metrics, checkpoints and pictures.
+#[derive(Parser, Debug)]
+#[command(name = "train", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:
+  train                                    the embedded digits, about a minute on two cores
+  train --backend wgpu                     the same on a GPU
+  train --dataset mnist --layers 80        MNIST with 80 planar layers
+  train --resume runs/digits-1             go on after an interruption
+  train evaluate runs/digits-1             the test set's ELBO, KL and NLL
+  train sample runs/digits-1               pictures")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub train: TrainArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Print the ELBO, KL and importance-sampled NLL of a run's best model on the test set
+    Evaluate(EvaluateArgs),
+    /// Draw samples from the prior, and test images beside their reconstructions
+    Sample(SampleArgs),
+}
+
+/// What `train` takes without a subcommand. A flag that is not given leaves the configuration as it is.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
+    pub backend: Option<Backend>,
+
+    /// digits, mnist, fashion-mnist, or a folder of IDX files with MNIST's names [default: digits]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Data",
+        conflicts_with = "resume"
+    )]
+    pub dataset: Option<DatasetName>,
+
+    /// Folder of the IDX files of mnist or fashion-mnist [default: burn-dataset's cache folder]
+    #[arg(long, value_name = "FOLDER", help_heading = "Data")]
+    pub data_dir: Option<PathBuf>,
+
+    /// How grey levels become black and white [default: dynamic]
+    #[arg(
+        long,
+        value_name = "HOW",
+        help_heading = "Data",
+        conflicts_with = "resume"
+    )]
+    pub binarization: Option<Binarization>,
+
+    /// Family of the posterior's flow [default: planar]
+    #[arg(
+        long,
+        value_name = "FAMILY",
+        help_heading = "Model",
+        conflicts_with = "resume"
+    )]
+    pub flow: Option<FlowName>,
+
+    /// Layers of the flow, K in the paper; 0 is the plain VAE [default: 10]
+    #[arg(
+        long,
+        value_name = "K",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub layers: Option<usize>,
+
+    /// Dimensions of the latent space [default: 40]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub latent_dim: Option<NonZeroUsize>,
+
+    /// Widths of the encoder's hidden layers, as 400 or 300,200; the decoder has them in reverse
+    /// [default: 400]
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub hidden: Option<Vec<NonZeroUsize>>,
+
+    /// tanh, relu, maxout or maxout:WINDOW [default: maxout:4]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Model",
+        conflicts_with = "resume"
+    )]
+    pub activation: Option<Activation>,
+
+    /// Epochs in all, also after a resume [default: 100]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Training",
+        allow_negative_numbers = true
+    )]
+    pub epochs: Option<NonZeroUsize>,
+
+    /// Images in a batch [default: 100]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub batch_size: Option<NonZeroUsize>,
+
+    /// Optimiser [default: adam]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Training",
+        conflicts_with = "resume"
+    )]
+    pub optimizer: Option<OptimizerName>,
+
+    /// Learning rate [default: 0.001]
+    #[arg(
+        long,
+        value_name = "RATE",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub lr: Option<f64>,
+
+    /// none, free-energy (the paper's, on the joint) or kl-warm-up:UPDATES [default: none]
+    #[arg(
+        long,
+        value_name = "HOW",
+        help_heading = "Training",
+        conflicts_with = "resume"
+    )]
+    pub anneal: Option<Annealing>,
+
+    /// Seed of all random numbers [default: 0]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub seed: Option<u64>,
+
+    /// New folder for the run [default: runs/DATASET-1, -2, …]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        help_heading = "Run",
+        conflicts_with = "resume"
+    )]
+    pub output: Option<PathBuf>,
+
+    /// Continue the run in this folder, with its configuration
+    #[arg(
+        long,
+        value_name = "RUN",
+        help_heading = "Run",
+        conflicts_with = "config"
+    )]
+    pub resume: Option<PathBuf>,
+
+    /// Start from a saved configuration, the config.json of a run; other flags override it
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+
+    /// Importance samples for each image
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "5000",
+        allow_negative_numbers = true
+    )]
+    pub samples: NonZeroUsize,
+
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Args, Debug)]
+pub struct SampleArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where a finished run is computed on, when not where it was trained.
+#[derive(Args, Debug)]
+pub struct Place {
+    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
+    pub backend: Option<Backend>,
+
+    /// Folder of the IDX files, when it is not where training found them
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// `config`, here.
+    pub fn apply(&self, config: RunConfig) -> RunConfig {
+        RunConfig {
+            backend: self.backend.unwrap_or(config.backend),
+            data_dir: self.data_dir.clone().or(config.data_dir),
+            ..config
+        }
+    }
+}
+
+impl TrainArgs {
+    /// The configuration of a new run: the file of `--config` or the defaults, under the flags.
+    ///
+    /// # Errors
+    ///
+    /// When the file is unreadable or no configuration.
+    pub fn config(&self) -> Result<RunConfig> {
+        let base = match &self.config {
+            Some(path) => RunConfig::load(path)?,
+            None => RunConfig::default(),
+        };
+        Ok(self.apply(base))
+    }
+
+    /// `base` under the flags.
+    pub fn apply(&self, base: RunConfig) -> RunConfig {
+        RunConfig {
+            backend: self.backend.unwrap_or(base.backend),
+            dataset: self.dataset.clone().unwrap_or(base.dataset),
+            data_dir: self.data_dir.clone().or(base.data_dir),
+            binarization: self.binarization.unwrap_or(base.binarization),
+            flow: self.flow.unwrap_or(base.flow),
+            layers: self.layers.unwrap_or(base.layers),
+            latent_dim: self.latent_dim.unwrap_or(base.latent_dim),
+            hidden: self.hidden.clone().unwrap_or(base.hidden),
+            activation: self.activation.unwrap_or(base.activation),
+            epochs: self.epochs.unwrap_or(base.epochs),
+            batch_size: self.batch_size.unwrap_or(base.batch_size),
+            optimizer: self.optimizer.unwrap_or(base.optimizer),
+            lr: self.lr.unwrap_or(base.lr),
+            anneal: self.anneal.unwrap_or(base.anneal),
+            seed: self.seed.unwrap_or(base.seed),
+            versions: base.versions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_override_a_configuration_and_leave_the_rest() {
+        let cli = Cli::parse_from(["train", "--layers", "3", "--hidden", "20,10"]);
+        let base = RunConfig {
+            layers: 7,
+            lr: 0.5,
+            ..RunConfig::default()
+        };
+        let config = cli.train.apply(base);
+        let widths: Vec<usize> = config.hidden.iter().map(|n| n.get()).collect();
+        assert_eq!((config.layers, config.lr, widths), (3, 0.5, vec![20, 10]));
+    }
+
+    #[test]
+    fn a_resumed_run_takes_no_other_configuration() {
+        for flag in [["--layers", "3"], ["--lr", "0.1"], ["--output", "x"]] {
+            let arguments = ["train", "--resume", "runs/a"].into_iter().chain(flag);
+            assert!(Cli::try_parse_from(arguments).is_err(), "{flag:?}");
+        }
+        let more = [
+            "train",
+            "--resume",
+            "runs/a",
+            "--epochs",
+            "7",
+            "--backend",
+            "wgpu",
+        ];
+        assert!(Cli::try_parse_from(more).is_ok());
+    }
+}

@@ -1,0 +1,269 @@
+//! The configuration of a run: what is saved beside it, read with `--config`, and set by flags.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use burn_flows::{FlowConfig, PlanarConstraint};
+use clap::ValueEnum;
+use flow_vae::{Activation, Annealing, VaeConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    backend::Backend,
+    data::{Batching, Binarization, DatasetName},
+    optimizer::OptimizerName,
+};
+
+/// Everything that decides what a run computes, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    pub backend: Backend,
+    pub dataset: DatasetName,
+    #[serde(default)]
+    pub data_dir: Option<PathBuf>,
+    pub binarization: Binarization,
+    pub flow: FlowName,
+    pub layers: usize,
+    pub latent_dim: NonZeroUsize,
+    pub hidden: Vec<NonZeroUsize>,
+    pub activation: Activation,
+    pub epochs: NonZeroUsize,
+    pub batch_size: NonZeroUsize,
+    pub optimizer: OptimizerName,
+    pub lr: f64,
+    pub anneal: Annealing,
+    pub seed: u64,
+    /// The versions that wrote this file; whatever reads it puts its own.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// A flow by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowName {
+    /// Planar layers with the paper's û
+    Planar,
+    /// Planar layers with the û that makes u = 0 the identity
+    PlanarIdentity,
+}
+
+impl FlowName {
+    fn constraint(self) -> PlanarConstraint {
+        match self {
+            Self::Planar => PlanarConstraint::Paper,
+            Self::PlanarIdentity => PlanarConstraint::Identity,
+        }
+    }
+}
+
+/// What a run was made with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Versions {
+    /// This program's.
+    pub train: String,
+    /// Burn's.
+    pub burn: String,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self {
+            train: env!("CARGO_PKG_VERSION").into(),
+            burn: "0.22.1".into(),
+        }
+    }
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        let size = |n| NonZeroUsize::new(n).expect("not zero");
+        Self {
+            backend: Backend::Flex,
+            dataset: DatasetName::Digits,
+            data_dir: None,
+            binarization: Binarization::Dynamic,
+            flow: FlowName::Planar,
+            layers: 10,
+            latent_dim: size(40),
+            hidden: vec![size(400)],
+            activation: Activation::Maxout { window: 4 },
+            epochs: size(100),
+            batch_size: size(100),
+            optimizer: OptimizerName::Adam,
+            lr: 1e-3,
+            anneal: Annealing::None,
+            seed: 0,
+            versions: Versions::default(),
+        }
+    }
+}
+
+/// More weights than this (4 GiB of them, three times that with Adam's state) are a typing error.
+const MOST_WEIGHTS: f64 = (1_u64 << 30) as f64;
+
+impl RunConfig {
+    /// Reads a saved configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is no configuration.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let config: Self = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{} is no configuration; compare with the config.json of a run folder",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            versions: Versions::default(),
+            ..config
+        })
+    }
+
+    /// The configuration as it is saved.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("a configuration is JSON");
+        json.push('\n');
+        json
+    }
+
+    /// Refuses values that no type refuses.
+    ///
+    /// # Errors
+    ///
+    /// With the flag at fault and what it takes.
+    pub fn validate(&self, pixels: usize) -> Result<()> {
+        ensure!(
+            self.lr.is_finite() && self.lr > 0.0,
+            "--lr {}: the learning rate is a positive number",
+            self.lr
+        );
+        ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");
+        let weights = self.weights(pixels);
+        ensure!(
+            weights <= MOST_WEIGHTS,
+            "--layers, --latent-dim, --hidden and --activation ask for {weights:.1e} weights; \
+             at most {MOST_WEIGHTS:.1e} are built"
+        );
+        Ok(())
+    }
+
+    /// About how many weights the model has; in floating point, since the sizes may be absurd.
+    fn weights(&self, pixels: usize) -> f64 {
+        let window = match self.activation {
+            Activation::Maxout { window } => window as f64,
+            Activation::Tanh | Activation::Relu => 1.0,
+        };
+        let latent = self.latent_dim.get() as f64;
+        let widths: Vec<f64> = self.hidden.iter().map(|n| n.get() as f64).collect();
+        let between: f64 = widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        let (first, last) = (widths[0], widths[widths.len() - 1]);
+        let flow = self.layers as f64 * (2.0 * latent + 1.0);
+        let encoder = window * (pixels as f64 * first + between) + last * (2.0 * latent + flow);
+        let decoder = window * (latent * last + between) + first * pixels as f64;
+        encoder + decoder
+    }
+
+    /// The model for images of `pixels` pixels.
+    pub fn model(&self, pixels: usize) -> VaeConfig {
+        VaeConfig {
+            pixels,
+            latent_dim: self.latent_dim.get(),
+            hidden: self.hidden.iter().map(|n| n.get()).collect(),
+            activation: self.activation,
+            flow: FlowConfig::planar(self.layers).with_constraint(self.flow.constraint()),
+        }
+    }
+
+    /// How batches are made.
+    pub fn batching(&self) -> Batching {
+        Batching {
+            binarization: self.binarization,
+            batch_size: self.batch_size,
+            latent_dim: self.latent_dim.get(),
+            seed: self.seed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_burn_is_the_one_built_with() {
+        let lock = include_str!("../../../Cargo.lock");
+        let entry = format!(
+            "name = \"burn\"\nversion = \"{}\"",
+            Versions::default().burn
+        );
+        assert!(lock.contains(&entry), "{entry} is not in Cargo.lock");
+    }
+
+    #[test]
+    fn a_saved_configuration_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let config = RunConfig {
+            layers: 3,
+            anneal: Annealing::FreeEnergy,
+            data_dir: Some("some/where".into()),
+            ..RunConfig::default()
+        };
+        std::fs::write(&path, config.to_json()).unwrap();
+        assert_eq!(RunConfig::load(&path).unwrap(), config);
+
+        std::fs::write(&path, config.to_json().replace("layers", "leyers")).unwrap();
+        let error = format!("{:#}", RunConfig::load(&path).unwrap_err());
+        assert!(error.contains("leyers"), "{error}");
+    }
+
+    #[test]
+    fn absurd_sizes_and_rates_are_refused() {
+        let refuse = |config: RunConfig, flag: &str| {
+            let error = config.validate(784).unwrap_err().to_string();
+            assert!(error.contains(flag), "{error}");
+        };
+        let huge = NonZeroUsize::new(usize::MAX).unwrap();
+        let default = RunConfig::default;
+        refuse(
+            RunConfig {
+                layers: usize::MAX,
+                ..default()
+            },
+            "--layers",
+        );
+        refuse(
+            RunConfig {
+                latent_dim: huge,
+                ..default()
+            },
+            "--latent-dim",
+        );
+        refuse(
+            RunConfig {
+                hidden: vec![huge, huge],
+                ..default()
+            },
+            "--hidden",
+        );
+        refuse(
+            RunConfig {
+                hidden: vec![],
+                ..default()
+            },
+            "--hidden",
+        );
+        for lr in [0.0, -1e-3, f64::NAN, f64::INFINITY] {
+            refuse(RunConfig { lr, ..default() }, "--lr");
+        }
+        default().validate(784).unwrap();
+    }
+}

@@ -1,0 +1,332 @@
+//! Data sets of square grey images, and the batches that training reads from them.
+
+mod binarize;
+mod digits;
+mod download;
+mod idx;
+mod loader;
+mod mnist;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use idx::IdxError;
+
+pub use binarize::{Binarization, FIXED_EPOCH};
+pub use loader::{Batch, Batching, EpochLoader, Role};
+
+/// Square grey images; a clone or a slice shares the pixels.
+#[derive(Clone)]
+pub struct Images {
+    side: usize,
+    /// The pixels of the whole data set, of which this is a part.
+    pixels: Arc<[u8]>,
+    range: Range<usize>,
+}
+
+impl Images {
+    /// Images of `side * side` grey levels (0 black, 255 white) each, row by row.
+    ///
+    /// # Panics
+    ///
+    /// If `side` is zero or `pixels` is not a whole number of images.
+    fn new(side: usize, pixels: Vec<u8>) -> Self {
+        let count = pixels.len() / (side * side);
+        assert_eq!(count * side * side, pixels.len(), "a partial image");
+        Self {
+            side,
+            pixels: pixels.into(),
+            range: 0..count,
+        }
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Width and height of an image in pixels.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The number of pixels of an image.
+    pub fn pixels_per_image(&self) -> usize {
+        self.side * self.side
+    }
+
+    /// The `pixels_per_image` grey levels of image `index`, row by row.
+    ///
+    /// # Panics
+    ///
+    /// If `index >= len()`.
+    pub fn get(&self, index: usize) -> &[u8] {
+        let size = self.pixels_per_image();
+        let start = self.position(index) * size;
+        &self.pixels[start..start + size]
+    }
+
+    /// The place of image `index` in the whole data set (training, then validation, then test
+    /// images): what its random numbers are keyed by, so that no two splits share a stream.
+    ///
+    /// # Panics
+    ///
+    /// If `index >= len()`.
+    pub fn position(&self, index: usize) -> usize {
+        assert!(index < self.len(), "image {index} of {}", self.len());
+        self.range.start + index
+    }
+
+    /// The images of `range`, sharing the pixels.
+    ///
+    /// # Panics
+    ///
+    /// If `range` ends beyond `len()`.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.len(), "{range:?} of {}", self.len());
+        Self {
+            range: self.range.start + range.start..self.range.start + range.end,
+            ..self.clone()
+        }
+    }
+}
+
+/// The three parts of a data set.
+#[derive(Clone)]
+pub struct Splits {
+    /// Images to learn from.
+    pub train: Images,
+    /// Images to choose settings and the best epoch by.
+    pub valid: Images,
+    /// Images to report on.
+    pub test: Images,
+}
+
+impl Splits {
+    /// Cuts a data set into its first `train`, its next `valid` and its remaining images.
+    fn cut(images: Images, train: usize, valid: usize) -> Self {
+        Self {
+            train: images.slice(0..train),
+            valid: images.slice(train..train + valid),
+            test: images.slice(train + valid..images.len()),
+        }
+    }
+}
+
+/// Which data set; parsed from, shown as and serialised as `digits`, `mnist`, `fashion-mnist`, or
+/// the path of a folder of IDX files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum DatasetName {
+    /// The 1,797 digits of 8 x 8 pixels from UCI, which this program carries with it.
+    Digits,
+    /// The 70,000 digits of 28 x 28 pixels.
+    Mnist,
+    /// The 70,000 pieces of clothing of 28 x 28 pixels.
+    FashionMnist,
+    /// A folder of IDX files with the names of MNIST's.
+    Folder(PathBuf),
+}
+
+impl From<String> for DatasetName {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "digits" => Self::Digits,
+            "mnist" => Self::Mnist,
+            "fashion-mnist" => Self::FashionMnist,
+            _ => Self::Folder(name.into()),
+        }
+    }
+}
+
+impl FromStr for DatasetName {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<Self, Infallible> {
+        Ok(name.to_owned().into())
+    }
+}
+
+impl fmt::Display for DatasetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digits => f.write_str("digits"),
+            Self::Mnist => f.write_str("mnist"),
+            Self::FashionMnist => f.write_str("fashion-mnist"),
+            Self::Folder(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<DatasetName> for String {
+    fn from(name: DatasetName) -> Self {
+        name.to_string()
+    }
+}
+
+/// Reads a data set and splits it.
+///
+/// `data_dir` is the folder of the files of `mnist` or `fashion-mnist`; without it they are looked
+/// for in burn-dataset's cache folder, and MNIST's are downloaded into it. The digits have no
+/// files, and a folder is its own place: neither looks at `data_dir`.
+///
+/// # Errors
+///
+/// See [`DataError`].
+pub fn load(dataset: &DatasetName, data_dir: Option<&Path>) -> Result<Splits, DataError> {
+    match (dataset, data_dir) {
+        (DatasetName::Digits, _) => Ok(digits::load()),
+        (DatasetName::Folder(folder), _) if !folder.is_dir() => Err(DataError::Unknown {
+            name: dataset.to_string(),
+        }),
+        (DatasetName::Folder(folder), _) => mnist::load_folder(folder),
+        (_, Some(folder)) => mnist::load_folder(folder),
+        (DatasetName::Mnist, None) => mnist::load_or_download(),
+        (DatasetName::FashionMnist, None) => {
+            mnist::load_folder(&mnist::cache_folder("fashion-mnist")?)
+        }
+    }
+}
+
+/// Why a data set cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The name is none of the known ones, nor a folder's.
+    #[error(
+        "there is no data set and no folder {name:?}: \
+         give digits, mnist, fashion-mnist, or the path of a folder of IDX files"
+    )]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+
+    /// An image file is in none of its places.
+    #[error(
+        "found neither {file} nor {file}.gz in {folder} or its sub-folder {split}: put {train} and \
+         {test} there (label files are not needed), or name the folder that holds them with \
+         --data-dir; for MNIST, `scripts/fetch-mnist FOLDER` fetches them",
+        train = mnist::TRAIN.name,
+        test = mnist::TEST.name
+    )]
+    Missing {
+        /// The file's name.
+        file: &'static str,
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// The sub-folder where it was looked for next.
+        split: &'static str,
+    },
+
+    /// MNIST is nowhere on this machine and cannot be downloaded.
+    #[error(
+        "cannot download {url}: {reason}. Without a network, put {train} and {test} (plain or .gz; \
+         the label files are not needed) into {folder}, or name the folder that holds them with \
+         --data-dir; `scripts/fetch-mnist FOLDER` fetches all four files where there is a network",
+        train = mnist::TRAIN.name,
+        test = mnist::TEST.name
+    )]
+    Download {
+        /// The address.
+        url: String,
+        /// Where the file would have gone.
+        folder: PathBuf,
+        /// What went wrong.
+        reason: Box<dyn Error + Send + Sync>,
+    },
+
+    /// The user has no cache folder.
+    #[error(
+        "no cache folder is known for this user (is HOME set?): \
+         name the folder of the image files with --data-dir"
+    )]
+    NoCacheFolder,
+
+    /// A file is no usable image file.
+    #[error("{path}: {reason}")]
+    Idx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: IdxError,
+    },
+
+    /// Training and test images are of different sizes.
+    #[error(
+        "{folder}: training images are {train} pixels wide and test images {test}: \
+         the two files do not belong together"
+    )]
+    Sides {
+        /// The folder of the two files.
+        folder: PathBuf,
+        /// Width of a training image.
+        train: usize,
+        /// Width of a test image.
+        test: usize,
+    },
+
+    /// There is one training image only.
+    #[error("{folder}: one training image is too few, at least one more is needed to validate")]
+    TooFew {
+        /// The folder of the set.
+        folder: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_shown_and_serialised_alike() {
+        for (name, dataset) in [
+            ("digits", DatasetName::Digits),
+            ("mnist", DatasetName::Mnist),
+            ("fashion-mnist", DatasetName::FashionMnist),
+            ("some/folder", DatasetName::Folder("some/folder".into())),
+            ("", DatasetName::Folder("".into())),
+        ] {
+            assert_eq!(name.parse(), Ok(dataset.clone()));
+            assert_eq!(dataset.to_string(), name);
+            let json = serde_json::to_string(&dataset).unwrap();
+            assert_eq!(json, format!("{name:?}"));
+            assert_eq!(serde_json::from_str::<DatasetName>(&json).unwrap(), dataset);
+        }
+    }
+
+    #[test]
+    fn a_slice_shares_pixels_and_keeps_positions() {
+        let images = Images::new(2, (0..40).collect());
+        assert_eq!((images.len(), images.side()), (10, 2));
+        let slice = images.slice(3..8).slice(1..4);
+        assert_eq!(slice.len(), 3);
+        assert_eq!(slice.position(0), 4);
+        assert_eq!(slice.get(2), [24, 25, 26, 27]);
+        assert!(Arc::ptr_eq(&images.pixels, &slice.pixels));
+    }
+
+    #[test]
+    #[should_panic(expected = "image 3 of 3")]
+    fn a_slice_ends() {
+        Images::new(1, vec![0; 9]).slice(2..5).get(3);
+    }
+
+    #[test]
+    fn a_misspelt_name_gets_the_known_ones() {
+        let error = load(&"mnits".parse().unwrap(), None)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("\"mnits\"") && error.contains("fashion-mnist"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,315 @@
+//! Batches for Burn's training loop.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{Binarization, FIXED_EPOCH, Images};
+use crate::random::{Purpose, fill_normal, permutation, stream};
+
+/// What a training or a validation step needs.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Zeros and ones, `[batch, pixels]`.
+    pub images: Tensor<2>,
+    /// Standard normal noise, `[batch, latent_dim]`.
+    pub noise: Tensor<2>,
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// The batches that this loader has given since the start of epoch 1: in training, the
+    /// optimiser steps that went before.
+    pub step: usize,
+}
+
+/// How batches are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Batching {
+    /// From grey levels to zeros and ones.
+    pub binarization: Binarization,
+    /// Images in a batch; the last one of an epoch has what remains.
+    pub batch_size: NonZeroUsize,
+    /// Numbers of noise for each image.
+    pub latent_dim: usize,
+    /// The seed of the run.
+    pub seed: u64,
+}
+
+/// What batches are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Another order, binarisation and noise in each epoch.
+    Train,
+    /// The same batches, in the order of the data set, in each epoch.
+    Valid,
+}
+
+/// Gives the batches of the next epoch at each call of [`DataLoader::iter`].
+///
+/// What an epoch holds depends on its number, not on the epochs that this loader gave before, and
+/// what an image becomes in an epoch does not depend on its place in a batch.
+pub struct EpochLoader {
+    images: Images,
+    role: Role,
+    batching: Batching,
+    device: Device,
+    /// The part of the order of each epoch that this loader gives.
+    window: Range<usize>,
+    next_epoch: AtomicUsize,
+}
+
+impl EpochLoader {
+    /// A loader of all `images`, onto `device`; `first_epoch` is 1, or more after a restart.
+    pub fn new(
+        images: Images,
+        role: Role,
+        batching: Batching,
+        first_epoch: usize,
+        device: Device,
+    ) -> Self {
+        Self {
+            window: 0..images.len(),
+            images,
+            role,
+            batching,
+            device,
+            next_epoch: first_epoch.into(),
+        }
+    }
+
+    /// The number of batches in an epoch.
+    pub fn num_batches(&self) -> usize {
+        self.window.len().div_ceil(self.batching.batch_size.get())
+    }
+
+    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(Self {
+            images: self.images.clone(),
+            role: self.role,
+            batching: self.batching,
+            device,
+            window,
+            next_epoch: self.next_epoch.load(Ordering::Relaxed).into(),
+        })
+    }
+
+    fn batch(&self, indexes: &[usize], epoch: usize, step: usize) -> Batch {
+        let Batching {
+            binarization,
+            latent_dim,
+            seed,
+            ..
+        } = self.batching;
+        let (purpose, key_epoch) = match self.role {
+            Role::Train => (Purpose::TrainNoise, epoch as u64),
+            Role::Valid => (Purpose::ValidNoise, FIXED_EPOCH),
+        };
+        let (rows, pixels) = (indexes.len(), self.images.pixels_per_image());
+        let mut images = vec![0.0; rows * pixels];
+        let mut noise = vec![0.0; rows * latent_dim];
+        for (row, &index) in indexes.iter().enumerate() {
+            let image = &mut images[row * pixels..][..pixels];
+            binarization.apply(&self.images, index, seed, key_epoch, image);
+
+            let position = self.images.position(index) as u64;
+            let mut rng = stream(seed, purpose, key_epoch, position);
+            fill_normal(&mut rng, &mut noise[row * latent_dim..][..latent_dim]);
+        }
+        let tensor =
+            |values, width| Tensor::from_data(TensorData::new(values, [rows, width]), &self.device);
+        Batch {
+            images: tensor(images, pixels),
+            noise: tensor(noise, latent_dim),
+            epoch,
+            step,
+        }
+    }
+}
+
+impl DataLoader<Batch> for EpochLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+        let order = match self.role {
+            Role::Train => {
+                let order = permutation(self.batching.seed, epoch as u64, self.images.len());
+                order[self.window.clone()].to_vec()
+            }
+            Role::Valid => self.window.clone().collect(),
+        };
+        Box::new(Epoch {
+            loader: self,
+            epoch,
+            order,
+            done: 0,
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.window.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+        self.derive(self.window.clone(), device.clone())
+    }
+
+    /// Items `start..end` of the order of each epoch: loaders of adjoining slices give together
+    /// what this one gives, whatever the shuffling.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+        let first = self.window.start;
+        self.derive(first + start..first + end, self.device.clone())
+    }
+}
+
+/// The batches of one epoch.
+struct Epoch<'a> {
+    loader: &'a EpochLoader,
+    epoch: usize,
+    order: Vec<usize>,
+    done: usize,
+}
+
+impl Iterator for Epoch<'_> {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let size = self.loader.batching.batch_size.get();
+        let indexes = self.order[self.done..].chunks(size).next()?;
+        let step = (self.epoch - 1) * self.loader.num_batches() + self.done / size;
+        self.done += indexes.len();
+        Some(Ok(self.loader.batch(indexes, self.epoch, step)))
+    }
+}
+
+impl DataLoaderIterator<Batch> for Epoch<'_> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.done, self.order.len(), Some("items".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eleven images of 3 x 3 pixels in batches of four. Pixel `bit` of image i is white if i has
+    /// that bit and black otherwise, so that binarisation leaves the images recognisable.
+    fn loader(role: Role, first_epoch: usize) -> EpochLoader {
+        let pixels = (0..11u16).flat_map(|i| (0..9).map(move |bit| 255 * (i >> bit & 1) as u8));
+        let batching = Batching {
+            binarization: Binarization::Dynamic,
+            batch_size: NonZeroUsize::new(4).unwrap(),
+            latent_dim: 2,
+            seed: 9,
+        };
+        let images = Images::new(3, pixels.collect());
+        EpochLoader::new(images, role, batching, first_epoch, Device::flex())
+    }
+
+    /// The rows (image, noise) of the next epoch.
+    fn rows(loader: &dyn DataLoader<Batch>) -> Vec<(Vec<f32>, Vec<f32>)> {
+        let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        loader
+            .iter()
+            .map(Result::unwrap)
+            .flat_map(|batch| {
+                let images = values(batch.images);
+                let noise = values(batch.noise);
+                let rows = images.chunks(9).zip(noise.chunks(2));
+                rows.map(|(image, noise)| (image.to_vec(), noise.to_vec()))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Which image a row shows.
+    fn number(image: &[f32]) -> usize {
+        let bits = image.iter().enumerate();
+        bits.map(|(bit, &one)| (one as usize) << bit).sum()
+    }
+
+    #[test]
+    fn a_restart_gives_the_epoch_that_would_have_come() {
+        let whole = loader(Role::Train, 1);
+        let epochs = [rows(&whole), rows(&whole), rows(&whole)];
+        assert_ne!(epochs[0], epochs[2]);
+        assert_eq!(rows(&loader(Role::Train, 3)), epochs[2]);
+
+        let moved = loader(Role::Train, 1);
+        moved.iter();
+        moved.iter();
+        assert_eq!(rows(&*moved.to_device(&Device::flex())), epochs[2]);
+        assert_eq!(rows(&moved), epochs[2]);
+    }
+
+    #[test]
+    fn an_epoch_of_training_has_each_image_once() {
+        let rows = rows(&loader(Role::Train, 1));
+        let mut numbers: Vec<usize> = rows.iter().map(|(image, _)| number(image)).collect();
+        assert!(!numbers.is_sorted());
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..11));
+    }
+
+    #[test]
+    fn validation_repeats_itself_in_order() {
+        let loader = loader(Role::Valid, 1);
+        let first = rows(&loader);
+        assert!(first.iter().map(|(image, _)| number(image)).eq(0..11));
+        assert_eq!(first, rows(&loader));
+    }
+
+    #[test]
+    fn no_noise_is_used_twice() {
+        let train = loader(Role::Train, 1);
+        let valid = loader(Role::Valid, 1);
+        let rows = [rows(&train), rows(&train), rows(&valid)].concat();
+        for (i, (_, noise)) in rows.iter().enumerate() {
+            assert!(rows[..i].iter().all(|(_, other)| noise != other), "row {i}");
+        }
+    }
+
+    #[test]
+    fn slices_give_together_what_the_whole_gives() {
+        for role in [Role::Train, Role::Valid] {
+            let whole = loader(role, 2);
+            let slices = [whole.slice(0, 5), whole.slice(5, 11)];
+            assert_eq!((slices[0].num_items(), slices[1].num_items()), (5, 6));
+            let inner = slices[1].slice(1, 3);
+            let rest = rows(&*inner);
+            let together = [rows(&*slices[0]), rows(&*slices[1])].concat();
+            assert_eq!(rest, together[6..8]);
+            assert_eq!(rows(&whole), together);
+        }
+    }
+
+    #[test]
+    fn batches_are_counted_and_the_last_is_kept() {
+        let loader = loader(Role::Train, 2);
+        assert_eq!((loader.num_items(), loader.num_batches()), (11, 3));
+        let mut batches = loader.iter();
+        let mut seen = Vec::new();
+        while let Some(batch) = batches.next() {
+            let batch = batch.unwrap();
+            let done = batches.progress().items_processed;
+            seen.push((
+                batch.epoch,
+                batch.step,
+                batch.images.dims(),
+                batch.noise.dims(),
+                done,
+            ));
+        }
+        assert_eq!(
+            seen,
+            [
+                (2, 3, [4, 9], [4, 2], 4),
+                (2, 4, [4, 9], [4, 2], 8),
+                (2, 5, [3, 9], [3, 2], 11),
+            ]
+        );
+        assert!(batches.progress().is_completed());
+    }
+}

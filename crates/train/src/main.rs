@@ -1,0 +1,47 @@
+//! Trains, evaluates and samples variational autoencoders with flow posteriors.
+
+#![recursion_limit = "256"] // wgpu's types
+
+mod backend;
+mod checkpoint;
+mod cli;
+mod config;
+mod data;
+mod evaluate;
+mod history;
+mod learner;
+mod optimizer;
+mod picture;
+mod progress;
+mod random;
+mod run_dir;
+mod sample;
+mod trained;
+mod training;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use training::Ending;
+
+/// What a shell expects of a program that Ctrl-C stopped.
+const STOPPED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        None => training::run(&cli.train),
+        Some(Command::Evaluate(args)) => evaluate::run(args).map(|()| Ending::Complete),
+        Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
+    };
+    match result {
+        Ok(Ending::Complete) => ExitCode::SUCCESS,
+        Ok(Ending::Stopped) => ExitCode::from(STOPPED),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The optimisers by name.
+
+use burn::optim::{AdamConfig, ModuleOptimizer, RmsPropConfig};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// An optimiser with the settings the literature uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    /// Adam with β = (0.9, 0.999) and ε = 1e-8 (Kingma & Ba 2015)
+    Adam,
+    /// RMSprop with decay 0.99 and momentum 0.9, as in the paper
+    Rmsprop,
+}
+
+impl OptimizerName {
+    /// The optimiser for a whole model.
+    pub fn init(self) -> ModuleOptimizer {
+        match self {
+            Self::Adam => AdamConfig::new().with_epsilon(1e-8).init(),
+            Self::Rmsprop => RmsPropConfig::new().with_momentum(0.9).init(),
+        }
+    }
+}
