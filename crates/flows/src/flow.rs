@@ -66,12 +66,9 @@ impl FlowConfig {
     /// When `dim` is 0.
     pub fn init(&self, dim: usize, context_dim: Option<usize>, device: &Device) -> Flow {
         assert!(dim > 0, "a flow has at least one dimension");
-        let numbers = Planar::parameters_per_layer(dim);
         let parameters = (self.layers > 0).then(|| match context_dim {
-            None => Parameters::learned(self.layers, numbers, device),
-            Some(context) => {
-                Parameters::predicted(self.layers, numbers, context, &self.hidden, device)
-            }
+            None => Parameters::learned(self.layers, dim, device),
+            Some(context) => Parameters::predicted(self.layers, dim, context, &self.hidden, device),
         });
         Flow {
             parameters,
@@ -113,19 +110,21 @@ struct Predicted {
     layers: usize,
 }
 
+// Flows start near the identity, with u = 0: random layers would blur the base before there is anything to
+// learn from it. ‖w‖ starts near 1, away from the pole that the paper's û has at w = 0.
 impl Parameters {
-    fn learned(layers: usize, numbers: usize, device: &Device) -> Self {
-        // ‖w‖ near 1: the paper's û has a pole at w = 0.
-        let std = (2.0 / (numbers - 1) as f64).sqrt();
+    fn learned(layers: usize, dim: usize, device: &Device) -> Self {
+        let numbers = Planar::parameters_per_layer(dim);
+        let std = (1.0 / dim as f64).sqrt();
         let raw = Tensor::random([1, layers, numbers], Distribution::Normal(0.0, std), device);
         Self::Learned(Learned {
-            raw: Param::from_tensor(raw),
+            raw: Param::from_tensor(raw * without_u(layers, dim, device)),
         })
     }
 
     fn predicted(
         layers: usize,
-        numbers: usize,
+        dim: usize,
         context: usize,
         hidden: &[usize],
         device: &Device,
@@ -135,12 +134,26 @@ impl Parameters {
             .iter()
             .map(|&next| LinearConfig::new(std::mem::replace(&mut width, next), next).init(device))
             .collect();
+        let numbers = layers * Planar::parameters_per_layer(dim);
+        let mut head = LinearConfig::new(width, numbers).init(device);
+        let mask: Tensor<1> = without_u(layers, dim, device).reshape([numbers]);
+        head.weight = head
+            .weight
+            .map(|weight| weight * mask.clone().unsqueeze_dim(0));
+        head.bias = head.bias.map(|bias| bias.map(|bias| bias * mask));
         Self::Predicted(Predicted {
             hidden,
-            head: LinearConfig::new(width, layers * numbers).init(device),
+            head,
             layers,
         })
     }
+}
+
+/// `[1, layers, 2 dim + 1]`: 0 for the numbers of u, 1 for those of w and b.
+fn without_u(layers: usize, dim: usize, device: &Device) -> Tensor<3> {
+    let u = Tensor::zeros([1, layers, dim], device);
+    let rest = Tensor::ones([1, layers, dim + 1], device);
+    Tensor::cat(vec![u, rest], 2)
 }
 
 impl Predicted {
