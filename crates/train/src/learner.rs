@@ -165,8 +165,18 @@ impl MeanMetric {
         }
     }
 
+    /// burn-train's entry, in plain decimals: its own format writes negative numbers as 2e1.
+    fn entry(&self, entry: SerializedEntry) -> SerializedEntry {
+        let epoch = self.state.running_value().current();
+        let batch = self.state.current_value().current();
+        SerializedEntry {
+            formatted: format!("epoch {epoch:.2} nats - batch {batch:.2} nats"),
+            ..entry
+        }
+    }
+
     fn format(&self) -> FormatOptions {
-        FormatOptions::new(self.name()).unit("nats").precision(2)
+        FormatOptions::new(self.name())
     }
 }
 
@@ -191,11 +201,11 @@ impl Metric for MeanMetric {
         _: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
         self.state.update((self.pick)(means), means.images);
-        Ok(self.state.compute_update(self.format()))
+        Ok(self.entry(self.state.compute_update(self.format())))
     }
 
     fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
+        Ok(self.entry(self.state.compute_final(self.format())))
     }
 
     fn clear(&mut self) {

@@ -79,6 +79,11 @@ impl Progress {
         }
     }
 
+    /// Whether the terminal belongs to the dashboard, and nothing else should write to it.
+    pub fn is_dashboard(&self) -> bool {
+        matches!(self.display, Display::Dashboard(_))
+    }
+
     fn dashboard(&mut self) -> Option<&mut TuiMetricsRendererWrapper> {
         match &mut self.display {
             Display::Dashboard(dashboard) => Some(dashboard),
@@ -134,7 +139,10 @@ impl TrainingProgressLogger for Progress {
         self.images = items;
         self.started = Instant::now();
         match &mut self.display {
-            Display::Dashboard(dashboard) => dashboard.start_split(split, items),
+            Display::Dashboard(dashboard) => {
+                make_ctrl_c_a_signal();
+                dashboard.start_split(split, items);
+            }
             Display::Lines(bar) => {
                 bar.reset();
                 bar.set_length(items as u64);
@@ -247,6 +255,21 @@ impl EvaluationProgressLogger for Progress {
     fn end_global_progress(&mut self) {}
     fn log_event_evaluation(&mut self, _: String) {}
 }
+
+/// The dashboard puts the terminal in raw mode, where Ctrl-C is a key like others and nobody listens to it.
+#[cfg(unix)]
+fn make_ctrl_c_a_signal() {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    if let Ok(mut terminal) = tcgetattr(&stdin) {
+        terminal.local_modes.insert(LocalModes::ISIG);
+        // Where this fails, the dashboard's quit key is left.
+        let _ = tcsetattr(&stdin, OptionalActions::Now, &terminal);
+    }
+}
+
+#[cfg(not(unix))]
+fn make_ctrl_c_a_signal() {}
 
 /// Stands in for burn-train's logger, which writes a file a metric and epoch and panics on a full disk;
 /// `metrics.csv` has it all.

@@ -34,8 +34,17 @@ impl Trained {
     /// When the backend, the data or the checkpoint is missing or damaged, or they do not fit.
     pub fn load(run: &RunDir, config: RunConfig) -> Result<Self> {
         let device = config.backend.device()?;
-        let epoch = run.best()?.epoch;
         let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
+        Self::new(run, config, device, splits)
+    }
+
+    /// [`load`](Self::load) with the device and the data at hand.
+    ///
+    /// # Errors
+    ///
+    /// When there is no checkpoint, or it is damaged or does not fit the data.
+    pub fn new(run: &RunDir, config: RunConfig, device: Device, splits: Splits) -> Result<Self> {
+        let epoch = run.best()?.epoch;
         let pixels = splits.test.pixels_per_image();
         let blank = Trainee::new(config.model(pixels).init(&device), config.anneal);
         let vae = load_weights(run, blank, epoch, splits.test.side())?.vae;

@@ -5,10 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use burn::{
     module::Module,
     optim::{OptimizerRecord, lr_scheduler::LrSchedulerRecord},
+    tensor::Device,
     train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingError},
 };
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::{
     checkpoint::{KeepBestAndLast, StopRequest},
     cli::TrainArgs,
     config::RunConfig,
-    data::{self, EpochLoader, Role, Splits},
+    data::{self, EpochLoader, Images, Role, Splits},
     history::History,
     learner::{MeanMetric, Trainee},
     progress::{NoMetricFiles, Progress, say},
@@ -57,117 +58,162 @@ struct Summary {
 /// When anything the user gave cannot be used, when the folder cannot be written, or when training fails;
 /// what was saved before stays.
 pub fn run(args: &TrainArgs) -> Result<Ending> {
-    let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
-    let config = match &resumed {
-        Some(run) => args.apply(run.config()?),
-        None => args.config()?,
-    };
-    let device = config.backend.device()?;
-    let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
-    config.validate(splits.train.pixels_per_image())?;
-
-    let (run, done) = match resumed {
-        Some(run) => {
-            let done = run.checkpoints().last().copied().unwrap_or(0);
-            run.save_config(&config)?;
-            (run, done)
-        }
-        None => (RunDir::create(args.output.as_deref(), &config)?, 0),
-    };
-
-    device.seed(config.seed);
-    let vae = config
-        .model(splits.train.pixels_per_image())
-        .init(&device.clone().autodiff());
-    let model = Trainee::new(vae, config.anneal).materialize();
-    introduce(&run, &config, &splits, &model, done);
-    if done > 0 {
-        check_checkpoint(&run, &model, done, splits.train.side())?;
-    }
-
-    let history = Arc::new(Mutex::new(History::load(&run.metrics_file())?));
-    history.lock().expect("not poisoned").truncate(done);
-    let stop = StopRequest::default();
-    let ending = if done < config.epochs.get() {
-        launch(&run, &config, &splits, device, model, done, &history, &stop)?
+    let session = Session::open(args)?;
+    let ending = if session.done < session.config.epochs.get() {
+        session.train()?
     } else {
         Ending::Complete
     };
-    conclude(&run, config, &history)?;
+    session.conclude()?;
     Ok(ending)
 }
 
-/// Hands everything to burn-train.
-#[allow(clippy::too_many_arguments)]
-fn launch(
-    run: &RunDir,
-    config: &RunConfig,
-    splits: &Splits,
-    device: burn::tensor::Device,
-    model: Trainee,
+/// A run that is being trained.
+struct Session {
+    run: RunDir,
+    config: RunConfig,
+    device: Device,
+    splits: Splits,
+    /// The epochs of the last checkpoint, which training goes on from.
     done: usize,
-    history: &Arc<Mutex<History>>,
-    stop: &StopRequest,
-) -> Result<Ending> {
-    let loader = |images: &data::Images, role| {
-        let first_epoch = done + 1;
-        let batching = config.batching();
+    history: Arc<Mutex<History>>,
+}
+
+impl Session {
+    fn open(args: &TrainArgs) -> Result<Self> {
+        let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
+        let config = match &resumed {
+            Some(run) => args.apply(run.config()?),
+            None => args.config()?,
+        };
+        let device = config.backend.device()?;
+        let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
+        config.validate(splits.train.pixels_per_image())?;
+
+        // Nothing is written before all that the user gave is known to be good.
+        let (run, done) = match resumed {
+            Some(run) => {
+                let done = run.checkpoints().last().copied().unwrap_or(0);
+                (run, done)
+            }
+            None => (RunDir::create(args.output.as_deref(), &config)?, 0),
+        };
+        let mut history = History::load(&run.metrics_file())?;
+        history.truncate(done);
+        Ok(Self {
+            run,
+            config,
+            device,
+            splits,
+            done,
+            history: Arc::new(Mutex::new(history)),
+        })
+    }
+
+    /// Hands everything to burn-train.
+    fn train(&self) -> Result<Ending> {
+        let (config, path) = (&self.config, self.run.path());
+        let model = self.model();
+        self.introduce(&model);
+        if self.done > 0 {
+            check_checkpoint(&self.run, &model, self.done, self.splits.train.side())?;
+        }
+        self.run.save_config(config)?;
+
+        let interrupter = Interrupter::new();
+        let stop = StopRequest::default();
+        let progress = Progress::new(
+            self.history.clone(),
+            interrupter.clone(),
+            stop.dashboard.clone(),
+        );
+        listen_to_ctrl_c(stop.clone(), interrupter.clone(), !progress.is_dashboard())?;
+        let keep = KeepBestAndLast {
+            run: self.run.clone(),
+            history: self.history.clone(),
+        };
+        let train = self.loader(&self.splits.train, Role::Train);
+        let valid = self.loader(&self.splits.valid, Role::Valid);
+        let mut training = SupervisedTraining::new(path, train, valid)
+            .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into())
+            .metrics((
+                MeanMetric::elbo(),
+                MeanMetric::reconstruction(),
+                MeanMetric::kl(),
+            ))
+            .with_metric_logger(NoMetricFiles)
+            .with_application_logger(None)
+            .with_default_checkpointers()
+            .with_checkpointing_strategy(keep)
+            .early_stopping(stop)
+            .with_interrupter(interrupter)
+            .renderer(Box::new(progress))
+            .num_epochs(config.epochs.get());
+        if self.done > 0 {
+            training = training.checkpoint(self.done);
+        }
+        let result = training.launch(Learner::new(model, config.optimizer.init(), config.lr));
+        // Gives the terminal back before anything else is said.
+        drop(result.renderer);
+        self.ending(result.error.as_deref())
+    }
+
+    /// The model that epoch 1 starts from.
+    fn model(&self) -> Trainee {
+        self.device.seed(self.config.seed);
+        let pixels = self.splits.train.pixels_per_image();
+        let vae = self
+            .config
+            .model(pixels)
+            .init(&self.device.clone().autodiff());
+        Trainee::new(vae, self.config.anneal).materialize()
+    }
+
+    fn loader(&self, images: &Images, role: Role) -> Arc<EpochLoader> {
+        let (batching, next) = (self.config.batching(), self.done + 1);
         Arc::new(EpochLoader::new(
             images.clone(),
             role,
             batching,
-            first_epoch,
-            device.clone(),
+            next,
+            self.device.clone(),
         ))
-    };
-    let (train, valid) = (
-        loader(&splits.train, Role::Train),
-        loader(&splits.valid, Role::Valid),
-    );
-
-    let interrupter = Interrupter::new();
-    listen_to_ctrl_c(stop.clone(), interrupter.clone())?;
-    let progress = Progress::new(history.clone(), interrupter.clone(), stop.dashboard.clone());
-    let keep = KeepBestAndLast {
-        run: run.clone(),
-        history: history.clone(),
-    };
-    let mut training = SupervisedTraining::new(run.path(), train, valid)
-        .with_training_strategy(ExecutionStrategy::single(device).into())
-        .metrics((
-            MeanMetric::elbo(),
-            MeanMetric::reconstruction(),
-            MeanMetric::kl(),
-        ))
-        .with_metric_logger(NoMetricFiles)
-        .with_application_logger(None)
-        .with_default_checkpointers()
-        .with_checkpointing_strategy(keep)
-        .early_stopping(stop.clone())
-        .with_interrupter(interrupter)
-        .renderer(Box::new(progress))
-        .num_epochs(config.epochs.get());
-    if done > 0 {
-        training = training.checkpoint(done);
     }
-    let result = training.launch(Learner::new(model, config.optimizer.init(), config.lr));
-    // Gives the terminal back before anything else is said.
-    drop(result.renderer);
 
-    let saved = run.checkpoints().last().copied().unwrap_or(0);
-    if let Some(error) = result.error {
-        let rest = if saved > 0 {
-            format!(
-                "the checkpoint of epoch {saved} is kept in {}",
-                run.path().display()
-            )
-        } else {
-            "no epoch was finished, so there is no checkpoint".into()
-        };
-        bail!("training stopped: {}; {rest}", describe(&error));
+    fn introduce(&self, model: &Trainee) {
+        let side = self.splits.train.side();
+        say(format_args!(
+            "{} in {}: {} ({} training, {} validation and {} test images of {side} x {side}), \
+             K = {}, {} weights, on {}",
+            if self.done > 0 {
+                "resuming"
+            } else {
+                "training"
+            },
+            self.run.path().display(),
+            self.config.dataset,
+            self.splits.train.len(),
+            self.splits.valid.len(),
+            self.splits.test.len(),
+            self.config.layers,
+            model.num_params(),
+            self.config.backend,
+        ));
     }
-    if saved < config.epochs.get() {
-        let path = run.path().display();
+
+    fn ending(&self, error: Option<&TrainingError>) -> Result<Ending> {
+        let path = self.run.path().display();
+        let saved = self.run.checkpoints().last().copied().unwrap_or(0);
+        if let Some(error) = error {
+            let rest = match saved {
+                0 => "no epoch was finished, so there is no checkpoint".into(),
+                saved => format!("the checkpoint of epoch {saved} is kept in {path}"),
+            };
+            bail!("training stopped: {}; {rest}", describe(error));
+        }
+        if saved == self.config.epochs.get() {
+            return Ok(Ending::Complete);
+        }
         let at = match saved {
             0 => "before the end of epoch 1".into(),
             saved => format!("after epoch {saved}, which is saved"),
@@ -175,17 +221,56 @@ fn launch(
         say(format_args!(
             "stopped {at}; go on with: cargo run -p train -- --resume {path}"
         ));
-        return Ok(Ending::Stopped);
+        Ok(Ending::Stopped)
     }
-    Ok(Ending::Complete)
+
+    /// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.
+    fn conclude(self) -> Result<()> {
+        let run = self.run;
+        let Some(&epochs) = run.checkpoints().last() else {
+            return Ok(());
+        };
+        let best = run.best()?;
+        let trained = Trained::new(&run, self.config, self.device, self.splits)?;
+        let model_file = run.model_file();
+        trained
+            .vae
+            .clone()
+            .save_file(&model_file)
+            .with_context(|| format!("cannot write {}", model_file.display()))?;
+
+        let seconds = self.history.lock().expect("not poisoned").seconds();
+        let summary = Summary {
+            epochs,
+            best_epoch: best.epoch,
+            valid_elbo: best.valid_elbo,
+            valid_kl: best.valid_kl,
+            weights: trained.vae.num_params(),
+            seconds,
+            backend: trained.config.backend,
+        };
+        let mut json = serde_json::to_string_pretty(&summary)?;
+        json.push('\n');
+        run.write("summary.json", json.as_bytes())?;
+        say(format_args!(
+            "best epoch {}: validation ELBO {:.2} nats; {seconds:.1} s of training",
+            best.epoch, best.valid_elbo
+        ));
+        sample::draw(&run, &trained)?;
+        say(format_args!(
+            "evaluate it with:                  cargo run -p train -- evaluate {}",
+            run.path().display()
+        ));
+        Ok(())
+    }
 }
 
 /// The first Ctrl-C asks to stop after the epoch, the second stops at once.
-fn listen_to_ctrl_c(stop: StopRequest, interrupter: Interrupter) -> Result<()> {
+fn listen_to_ctrl_c(stop: StopRequest, interrupter: Interrupter, speak: bool) -> Result<()> {
     ctrlc::set_handler(move || {
         if stop.ask() {
             interrupter.stop(Some("interrupted"));
-        } else {
+        } else if speak {
             eprintln!(
                 "\nstopping after this epoch, when it is saved; Ctrl-C again stops at once and loses it"
             );
@@ -201,65 +286,6 @@ fn check_checkpoint(run: &RunDir, model: &Trainee, epoch: usize, side: usize) ->
     OptimizerRecord::load(&optimizer).with_context(|| damaged(&optimizer))?;
     let scheduler = run.checkpoint_file("scheduler", epoch);
     LrSchedulerRecord::load(&scheduler).with_context(|| damaged(&scheduler))?;
-    Ok(())
-}
-
-fn introduce(run: &RunDir, config: &RunConfig, splits: &Splits, model: &Trainee, done: usize) {
-    let side = splits.train.side();
-    let verb = if done > 0 { "resuming" } else { "training" };
-    say(format_args!(
-        "{verb} in {}: {} ({} training, {} validation and {} test images of {side} x {side}), K = {}, {} weights, on {}",
-        run.path().display(),
-        config.dataset,
-        splits.train.len(),
-        splits.valid.len(),
-        splits.test.len(),
-        config.layers,
-        model.num_params(),
-        config.backend,
-    ));
-}
-
-/// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.
-fn conclude(run: &RunDir, config: RunConfig, history: &Mutex<History>) -> Result<()> {
-    if run.checkpoints().is_empty() {
-        return Ok(());
-    }
-    let best = run.best()?;
-    let trained = Trained::load(run, config)?;
-    let weights = trained.vae.num_params();
-    trained
-        .vae
-        .clone()
-        .save_file(run.model_file())
-        .with_context(|| format!("cannot write {}", run.model_file().display()))?;
-
-    let seconds = history.lock().expect("not poisoned").seconds();
-    let summary = Summary {
-        epochs: *run.checkpoints().last().expect("there is one"),
-        best_epoch: best.epoch,
-        valid_elbo: best.valid_elbo,
-        valid_kl: best.valid_kl,
-        weights,
-        seconds,
-        backend: trained.config.backend,
-    };
-    let mut json = serde_json::to_string_pretty(&summary)?;
-    json.push('\n');
-    run.write("summary.json", json.as_bytes())?;
-    say(format_args!(
-        "best epoch {}: validation ELBO {:.2} nats; {seconds:.1} s of training",
-        best.epoch, best.valid_elbo
-    ));
-    sample::draw(run, &trained)?;
-    say(format_args!(
-        "evaluate it with:                  cargo run -p train -- evaluate {}",
-        run.path().display()
-    ));
-    ensure!(
-        best.valid_elbo.is_finite(),
-        "the validation ELBO is not finite"
-    );
     Ok(())
 }
 
