@@ -110,15 +110,10 @@ struct Predicted {
     layers: usize,
 }
 
-// Flows start near the identity, with u = 0: random layers would blur the base before there is anything to
-// learn from it. ‖w‖ starts near 1, away from the pole that the paper's û has at w = 0.
 impl Parameters {
     fn learned(layers: usize, dim: usize, device: &Device) -> Self {
-        let numbers = Planar::parameters_per_layer(dim);
-        let std = (1.0 / dim as f64).sqrt();
-        let raw = Tensor::random([1, layers, numbers], Distribution::Normal(0.0, std), device);
         Self::Learned(Learned {
-            raw: Param::from_tensor(raw * without_u(layers, dim, device)),
+            raw: leaf(start(layers, dim, device)),
         })
     }
 
@@ -136,11 +131,9 @@ impl Parameters {
             .collect();
         let numbers = layers * Planar::parameters_per_layer(dim);
         let mut head = LinearConfig::new(width, numbers).init(device);
-        let mask: Tensor<1> = without_u(layers, dim, device).reshape([numbers]);
-        head.weight = head
-            .weight
-            .map(|weight| weight * mask.clone().unsqueeze_dim(0));
-        head.bias = head.bias.map(|bias| bias.map(|bias| bias * mask));
+        let mask = without_u(layers, dim, device).reshape([1, numbers]);
+        head.weight = leaf(head.weight.val() * mask);
+        head.bias = Some(leaf(start(layers, dim, device).reshape([numbers])));
         Self::Predicted(Predicted {
             hidden,
             head,
@@ -149,11 +142,25 @@ impl Parameters {
     }
 }
 
+/// The parameters that a flow starts from, `[1, layers, 2 dim + 1]`: u = 0, near the identity, since random
+/// layers would blur the base before there is anything to learn from it; and ‖w‖ near 1, away from the pole that
+/// the paper's û has at w = 0.
+fn start(layers: usize, dim: usize, device: &Device) -> Tensor<3> {
+    let shape = [1, layers, Planar::parameters_per_layer(dim)];
+    let std = (1.0 / dim as f64).sqrt();
+    Tensor::random(shape, Distribution::Normal(0.0, std), device) * without_u(layers, dim, device)
+}
+
 /// `[1, layers, 2 dim + 1]`: 0 for the numbers of u, 1 for those of w and b.
 fn without_u(layers: usize, dim: usize, device: &Device) -> Tensor<3> {
     let u = Tensor::zeros([1, layers, dim], device);
     let rest = Tensor::ones([1, layers, dim + 1], device);
     Tensor::cat(vec![u, rest], 2)
+}
+
+/// A parameter of its own: the result of arithmetic with another one would not be trained.
+fn leaf<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
+    Param::from_tensor(value.detach())
 }
 
 impl Predicted {

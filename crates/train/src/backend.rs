@@ -64,12 +64,13 @@ impl Backend {
         Self::Cuda,
     ];
 
-    /// The device to compute on, without autodiff.
+    /// The device to compute on, without autodiff. To be asked for once, before anything else of Burn's.
     ///
     /// # Errors
     ///
     /// When the backend is not compiled in or has no adapter here.
     pub fn device(self) -> Result<Device, BackendError> {
+        self.make_default();
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(Device::flex()),
@@ -96,6 +97,14 @@ impl Backend {
             #[allow(unreachable_patterns)] // with every feature on
             _ => Err(BackendError::NotBuilt(self)),
         }
+    }
+
+    /// Burn puts an optimiser's restored state on its default device first, which is a GPU wherever one is
+    /// compiled in, and panics where none is there. This environment variable is its one way to choose another.
+    #[allow(unsafe_code)]
+    fn make_default(self) {
+        // SAFETY: no other thread runs yet that could read the environment at the same time.
+        unsafe { std::env::set_var("BURN_DEVICE", self.to_string()) };
     }
 
     #[cfg(feature = "wgpu")]

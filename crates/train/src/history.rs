@@ -62,6 +62,11 @@ impl History {
         self.rows.retain(|row| row.epoch <= epoch);
     }
 
+    /// How many epochs are finished.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Adds an epoch and writes the file anew, whole or not at all.
     ///
     /// # Errors

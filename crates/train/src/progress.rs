@@ -54,7 +54,7 @@ pub struct Progress {
 }
 
 enum Display {
-    Dashboard(TuiMetricsRendererWrapper),
+    Dashboard(Box<TuiMetricsRendererWrapper>),
     Lines(ProgressBar),
 }
 
@@ -63,7 +63,7 @@ impl Progress {
     pub fn new(history: Arc<Mutex<History>>, interrupter: Interrupter, quit: Interrupter) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         let display = if terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
-            Display::Dashboard(TuiMetricsRendererWrapper::new(quit, None))
+            Display::Dashboard(Box::new(TuiMetricsRendererWrapper::new(quit, None)))
         } else {
             Display::Lines(bar(0, "images"))
         };
@@ -184,7 +184,7 @@ impl TrainingProgressLogger for Progress {
 
     fn end(&mut self) {
         match &mut self.display {
-            Display::Dashboard(dashboard) => TrainingProgressLogger::end(dashboard),
+            Display::Dashboard(dashboard) => TrainingProgressLogger::end(dashboard.as_mut()),
             Display::Lines(bar) => bar.finish_and_clear(),
         }
     }

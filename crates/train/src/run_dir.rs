@@ -160,17 +160,19 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// When no epoch has been finished, or the metrics are damaged.
+    /// When no epoch has been finished, or the metrics are missing or damaged.
     pub fn best(&self) -> Result<EpochRow> {
-        let history = History::load(&self.metrics_file())?;
+        let path = self.path.display();
         let epochs = self.checkpoints();
-        history
+        ensure!(
+            !epochs.is_empty(),
+            "{path} has no checkpoint yet: finish an epoch with `train --resume {path}`"
+        );
+        History::load(&self.metrics_file())?
             .best_of(|epoch| epochs.contains(&epoch))
             .with_context(|| {
-                format!(
-                    "{path} has no checkpoint yet: finish an epoch with `train --resume {path}`",
-                    path = self.path.display()
-                )
+                let file = self.metrics_file();
+                format!("{} has no row of any checkpoint's epoch", file.display())
             })
     }
 }

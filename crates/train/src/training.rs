@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::{
     module::Module,
     optim::{OptimizerRecord, lr_scheduler::LrSchedulerRecord},
@@ -100,6 +100,11 @@ impl Session {
         };
         let mut history = History::load(&run.metrics_file())?;
         history.truncate(done);
+        ensure!(
+            history.len() == done,
+            "{} lacks epochs that the checkpoint of epoch {done} came after: put it back as it was",
+            run.metrics_file().display()
+        );
         Ok(Self {
             run,
             config,

@@ -1,0 +1,168 @@
+//! Whatever a user gets wrong at the start: one line of error that says what and where, nothing written.
+
+use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, gzip, idx, images};
+
+/// The parser of the command line refuses with this code, the program itself with 1.
+const USAGE: i32 = 2;
+
+#[track_caller]
+fn refuses(at: &Place, arguments: &str, code: i32, words: &[&str]) {
+    let before = at.files();
+    at.train(arguments).fails(code, words);
+    assert!(before == at.files(), "{arguments} changed files");
+}
+
+#[test]
+fn flags_that_cannot_be_parsed() {
+    let at = Place::new();
+    for (arguments, words) in [
+        ("--batch-size 0", ["--batch-size", "0"]),
+        ("--batch-size -5", ["--batch-size", "-5"]),
+        ("--layers -1", ["--layers", "-1"]),
+        ("--layers 2.5", ["--layers", "2.5"]),
+        ("--latent-dim 0", ["--latent-dim", "0"]),
+        ("--hidden 0", ["--hidden", "0"]),
+        ("--hidden 16,,16", ["--hidden", "''"]),
+        ("--epochs 0", ["--epochs", "0"]),
+        ("--lr fast", ["--lr", "fast"]),
+        ("--seed -1", ["--seed", "-1"]),
+        ("--backend tpu", ["--backend", "tpu"]),
+        ("--flow radial", ["--flow", "radial"]),
+        ("--activation gelu", ["--activation", "gelu"]),
+        ("--activation maxout:0", ["--activation", "maxout:0"]),
+        ("--optimizer sgd", ["--optimizer", "sgd"]),
+        ("--anneal linear", ["--anneal", "linear"]),
+        ("--anneal kl-warm-up:0", ["--anneal", "kl-warm-up:0"]),
+        ("--binarization grey", ["--binarization", "grey"]),
+        ("--frobnicate", ["--frobnicate", "unexpected"]),
+        ("--resume run --lr 0.1", ["--resume", "--lr"]),
+        ("evaluate run --samples 0", ["--samples", "0"]),
+        ("evaluate", ["required", "argument"]),
+        ("explain run", ["explain", "unrecognized"]),
+    ] {
+        refuses(&at, arguments, USAGE, &words);
+    }
+}
+
+#[test]
+fn values_that_cannot_be_used() {
+    let at = Place::new();
+    for (arguments, word) in [
+        ("--lr -1", "--lr -1"),
+        ("--lr 0", "--lr 0"),
+        ("--lr nan", "--lr NaN"),
+        ("--lr inf", "--lr inf"),
+        ("--layers 18446744073709551615", "--layers"),
+        ("--latent-dim 18446744073709551615", "--latent-dim"),
+        ("--latent-dim 1000000", "--latent-dim"),
+        ("--hidden 18446744073709551615", "--hidden"),
+        ("--hidden 100000,100000", "--hidden"),
+        ("--dataset mnits", "\"mnits\""),
+        ("--backend cuda", "--features cuda"),
+        ("--config nowhere.json", "nowhere.json"),
+        ("--resume nowhere", "nowhere"),
+        ("evaluate nowhere", "nowhere"),
+        ("sample nowhere", "nowhere"),
+    ] {
+        refuses(&at, arguments, 1, &[word]);
+    }
+}
+
+#[test]
+fn batches_larger_than_the_data_are_one_batch() {
+    let at = Place::new();
+    for (output, size) in [("whole", "1297"), ("more", "18446744073709551615")] {
+        at.train(&format!(
+            "{TINY} --epochs 1 --batch-size {size} --output {output}"
+        ))
+        .succeeds();
+    }
+    assert_eq!(at.metrics("whole"), at.metrics("more"));
+}
+
+#[test]
+fn broken_image_files() {
+    let good = idx(60, 8, 8);
+    let header = |word: usize, value: u32| {
+        let mut file = good.clone();
+        file[4 * word..][..4].copy_from_slice(&value.to_be_bytes());
+        file
+    };
+    let zipped = gzip(&good);
+    let mut flipped = zipped.clone();
+    let checksum = flipped.len() - 8;
+    flipped[checksum] ^= 1;
+    let cases = [
+        ("empty", vec![], "too short"),
+        ("half a header", good[..9].to_vec(), "too short"),
+        ("half the pixels", good[..2000].to_vec(), "cut short"),
+        ("another magic", header(0, 0xcafe), "0x0000cafe"),
+        ("labels", header(0, 0x0801), "labels"),
+        ("a promise of more", header(1, 61), "promises 3904 bytes"),
+        ("a promise of far more", header(1, u32::MAX), "promises"),
+        ("an image too many", header(1, 59), "goes on"),
+        (
+            "images of no size",
+            [header(2, 0), vec![]].concat(),
+            "0 x 8",
+        ),
+        ("no images", header(1, 0), "0 images"),
+        ("one image", idx(1, 8, 8), "too few"),
+        ("oblong images", idx(60, 8, 9), "8 x 9"),
+        (
+            "another size than the test's",
+            idx(60, 9, 9),
+            "test images 8",
+        ),
+        ("half a gzip", zipped[..zipped.len() / 2].to_vec(), "gzip"),
+        ("a gzip with a wrong checksum", flipped, "gzip"),
+        (
+            "a gzip of something else",
+            gzip(b"hello, hello"),
+            "no IDX file",
+        ),
+    ];
+    let at = Place::new();
+    images(&at, "set", 8);
+    for (what, bytes, word) in cases {
+        eprintln!("{what}"); // shown when it fails
+        at.write(&format!("set/{TRAIN_IMAGES}"), bytes);
+        refuses(&at, "--dataset mnist --data-dir set", 1, &["set", word]);
+        refuses(&at, "--dataset set", 1, &["set", word]);
+    }
+}
+
+#[test]
+fn missing_image_files_are_named() {
+    let at = Place::new();
+    at.write("set/readme", "");
+    for dataset in ["mnist", "fashion-mnist"] {
+        let arguments = format!("--dataset {dataset} --data-dir set");
+        refuses(
+            &at,
+            &arguments,
+            1,
+            &["set", TRAIN_IMAGES, TEST_IMAGES, ".gz", "--data-dir"],
+        );
+    }
+    at.write(&format!("set/{TRAIN_IMAGES}"), idx(60, 8, 8));
+    refuses(&at, "--dataset set", 1, &["set", TEST_IMAGES]);
+    refuses(
+        &at,
+        "--dataset mnist --data-dir nowhere",
+        1,
+        &["nowhere", TRAIN_IMAGES],
+    );
+}
+
+#[test]
+fn folders_that_cannot_be_written() {
+    let at = Place::new();
+    at.write("taken/notes.txt", "precious");
+    at.write("file", "no folder");
+    refuses(&at, "--output taken", 1, &["taken", "exists", "--output"]);
+    refuses(&at, "--output file", 1, &["file"]);
+    refuses(&at, "--output file/run", 1, &["file"]);
+    at.write("runs", "no folder either");
+    refuses(&at, "", 1, &["runs", "--output"]);
+}

@@ -1,0 +1,174 @@
+//! Shared helpers of the end-to-end tests.
+
+mod idx;
+mod program;
+mod tensors;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use burn::{module::Module, tensor::Device};
+use burn_flows::FlowConfig;
+use flow_vae::{Activation, VaeConfig};
+
+pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
+pub use program::{Outcome, Running, program};
+pub use tensors::{gradients, parameters};
+
+/// A model that trains an epoch in a blink.
+pub const TINY: &str = "--hidden 16 --latent-dim 4 --layers 2";
+
+/// A temporary folder that `train` is run in; all paths are relative to it.
+pub struct Place(tempfile::TempDir);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+}
+
+impl Place {
+    /// An empty folder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A folder with a run `run` of two epochs of [`TINY`] on the digits, under further `flags`.
+    pub fn with_run(flags: &str) -> Self {
+        let at = Self::new();
+        at.train(&format!("{TINY} --epochs 2 --output run {flags}"))
+            .succeeds();
+        at
+    }
+
+    /// The whole path of `path`.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    /// Runs `train` with these arguments, split at spaces, to its end.
+    #[track_caller]
+    pub fn train(&self, arguments: &str) -> Outcome {
+        self.start(arguments).finish()
+    }
+
+    /// Starts `train` with these arguments, split at spaces.
+    pub fn start(&self, arguments: &str) -> Running {
+        let mut command = Command::new(program());
+        command.args(arguments.split_whitespace());
+        self.spawn(command)
+    }
+
+    /// Starts any command here.
+    pub fn spawn(&self, mut command: Command) -> Running {
+        let here = self.0.path();
+        // Mesa complains on standard error when it has none.
+        command.env("XDG_RUNTIME_DIR", here);
+        Running::new(command.current_dir(here))
+    }
+
+    /// The bytes of a file.
+    #[track_caller]
+    pub fn bytes(&self, file: &str) -> Vec<u8> {
+        let path = self.path(file);
+        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The text of a file.
+    #[track_caller]
+    pub fn text(&self, file: &str) -> String {
+        String::from_utf8(self.bytes(file)).expect("UTF-8")
+    }
+
+    /// Writes a file, and the folders that it is in.
+    pub fn write(&self, file: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("a written file");
+    }
+
+    /// Every file below here, with its bytes.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(self.0.path(), self.0.path(), &mut files);
+        files
+    }
+
+    /// The names of what is in a folder.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).expect("a folder");
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .map(|name| name.into_string().expect("UTF-8"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A column of a CSV file.
+    #[track_caller]
+    pub fn column(&self, file: &str, name: &str) -> Vec<String> {
+        let mut reader = csv::Reader::from_path(self.path(file)).expect("a CSV file");
+        let headers = reader.headers().expect("a line of headers");
+        let index = headers.iter().position(|header| header == name);
+        let index = index.unwrap_or_else(|| panic!("{file} has no column {name}"));
+        let rows = reader.records().map(|row| row.expect("a whole row"));
+        rows.map(|row| row[index].to_owned()).collect()
+    }
+
+    /// A column of numbers of a CSV file.
+    #[track_caller]
+    pub fn numbers(&self, file: &str, name: &str) -> Vec<f64> {
+        let column = self.column(file, name);
+        let parse = |text: &String| text.parse().expect("a number");
+        column.iter().map(parse).collect()
+    }
+
+    /// The best weights of a run of [`TINY`] on the digits, through the library as a user would load them.
+    pub fn weights(&self, run: &str) -> BTreeMap<String, Vec<f32>> {
+        let vae = VaeConfig {
+            pixels: 64,
+            latent_dim: 4,
+            hidden: vec![16],
+            activation: Activation::Maxout { window: 4 },
+            flow: FlowConfig::planar(2),
+        }
+        .init(&Device::flex());
+        let vae = vae.try_load_file(self.path(&format!("{run}/model.bpk")));
+        parameters(&vae.expect("the weights of the tiny model"))
+    }
+
+    /// All of a run's `metrics.csv` but the times: to the last digit, since floats are written so that
+    /// they are read back.
+    #[track_caller]
+    pub fn metrics(&self, run: &str) -> Vec<Vec<String>> {
+        [
+            "epoch",
+            "train_elbo",
+            "train_reconstruction",
+            "train_kl",
+            "valid_elbo",
+            "valid_reconstruction",
+            "valid_kl",
+        ]
+        .iter()
+        .map(|name| self.column(&format!("{run}/metrics.csv"), name))
+        .collect()
+    }
+}
+
+fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else {
+            let name = path.strip_prefix(root).expect("below the root").to_owned();
+            files.insert(name, fs::read(&path).expect("a readable file"));
+        }
+    }
+}
