@@ -227,9 +227,10 @@ pub enum DataError {
 
     /// MNIST is nowhere on this machine and cannot be downloaded.
     #[error(
-        "cannot download {url}: {reason}. Without a network, put {train} and {test} (plain or .gz; \
-         the label files are not needed) into {folder}, or name the folder that holds them with \
-         --data-dir; `scripts/fetch-mnist FOLDER` fetches all four files where there is a network",
+        "cannot download {url}: {reason}. Without a network, put MNIST's four files, plain or .gz, into \
+         {folder}: {train}, {test} (these two are read), train-labels-idx1-ubyte and \
+         t10k-labels-idx1-ubyte; or name the folder that holds them with --data-dir. Where there is a \
+         network, `scripts/fetch-mnist FOLDER` fetches all four",
         train = mnist::TRAIN.name,
         test = mnist::TEST.name
     )]
