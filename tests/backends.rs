@@ -1,37 +1,17 @@
 //! The same numbers on every backend, in the library and from the command line.
 
-use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 use burn::{
     module::Module,
-    tensor::{Device, Distribution, Tensor, TensorData, wgpu::WgpuBackend},
+    tensor::{Device, Distribution, Tensor, TensorData},
 };
 use burn_flows::{FlowConfig, Planar, PlanarConstraint};
-use end_to_end::{Outcome, Place, TINY, gradients, program};
+use end_to_end::{Outcome, Place, TINY, gradients, ndarray, program, wgpu};
 use flow_vae::{Activation, VaeConfig};
 
 /// Named tensors.
 type Numbers = BTreeMap<String, Vec<f32>>;
-
-#[allow(deprecated)] // by Burn, in favour of flex; offered all the same
-fn ndarray() -> Device {
-    Device::ndarray()
-}
-
-/// The GPU, or Mesa's software for one: never absent in silence.
-fn wgpu() -> Device {
-    static DEVICE: OnceLock<Device> = OnceLock::new();
-    let init = || {
-        let options = Device::wgpu_options().graphics_api(WgpuBackend::Auto);
-        options.init().unwrap_or_else(|error| {
-            panic!(
-                "the tests of wgpu need a Vulkan driver, of software if there is no GPU; on Debian and \
-                 Ubuntu `apt-get install mesa-vulkan-drivers`: {error}"
-            )
-        })
-    };
-    DEVICE.get_or_init(init).clone()
-}
 
 /// Two backends add the same numbers in another order: some 100 roundings of 6e-8.
 const ROUNDING: f32 = 1e-5;

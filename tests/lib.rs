@@ -1,5 +1,6 @@
 //! Shared helpers of the end-to-end tests.
 
+mod devices;
 mod idx;
 mod program;
 mod tensors;
@@ -15,6 +16,7 @@ use burn::{module::Module, tensor::Device};
 use burn_flows::FlowConfig;
 use flow_vae::{Activation, VaeConfig};
 
+pub use devices::{ndarray, wgpu};
 pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
 pub use program::{Outcome, Running, program};
 pub use tensors::{gradients, parameters};

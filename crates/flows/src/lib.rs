@@ -41,6 +41,7 @@ mod distribution;
 mod flow;
 mod gaussian;
 mod math;
+mod ops;
 mod planar;
 mod transformed;
 

@@ -35,10 +35,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Transformed,
     math::{log1p, softplus},
+    ops,
 };
 
 /// Which m keeps w·û above -1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanarConstraint {
     /// The paper's m(x) = -1 + softplus(x).
@@ -53,14 +54,14 @@ pub enum PlanarConstraint {
 }
 
 /// ln(e - 1): softplus is 1 there.
-const LN_E_MINUS_1: f64 = 0.541_324_854_612_918_1;
+pub(crate) const LN_E_MINUS_1: f64 = 0.541_324_854_612_918_1;
 
 /// A squared norm of w below this counts as w = 0, where the layer is the shift z + u tanh(b): the
 /// square of its inverse, which the gradient needs, would overflow `f32`.
-const SMALLEST_SQUARED_NORM: f64 = 1e-18;
+pub(crate) const SMALLEST_SQUARED_NORM: f64 = 1e-18;
 
 /// Where softplus(x), the determinant at a = 0, would vanish in `f32`.
-const LOWEST_WU: f64 = -80.0;
+pub(crate) const LOWEST_WU: f64 = -80.0;
 
 /// Newton steps of the inverse: enough for `f64` from every start (the worst is s near -1 and q near 0,
 /// where the root is nearly triple and a step takes a third of the error away).
@@ -115,9 +116,9 @@ impl PlanarConstraint {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Planar {
-    layers: Vec<Layer>,
-    owners: usize,
-    dim: usize,
+    /// `[owners, layers, 2 dim + 1]`
+    raw: Tensor<3>,
+    constraint: PlanarConstraint,
 }
 
 /// One layer, ready to broadcast over samples `[n, owners, dim]`.
@@ -153,51 +154,39 @@ impl Planar {
             parameters >= 3 && parameters % 2 == 1,
             "planar parameters are [owners, layers, 2 dim + 1], got [{owners}, {layers}, {parameters}]"
         );
-        let dim = parameters / 2;
-
-        let raw = raw.swap_dims(0, 1);
-        let u = raw.clone().slice_dim(2, 0..dim);
-        let w = raw.clone().slice_dim(2, dim..2 * dim);
-        let b = raw.slice_dim(2, 2 * dim..parameters);
-
-        let wu = (w.clone() * u.clone()).sum_dim(2);
-        let squared_norm = (w.clone() * w.clone()).sum_dim(2);
-        let is_zero = squared_norm.clone().lower_elem(SMALLEST_SQUARED_NORM);
-        let along_w = (constraint.m_minus_identity(wu.clone())
-            / squared_norm.mask_fill(is_zero.clone(), 1.0))
-        .mask_fill(is_zero.clone(), 0.0);
-        let u_hat = u + w.clone() * along_w;
-        let one_plus_wu_hat = constraint.one_plus_m(wu).mask_fill(is_zero, 1.0);
-
-        let layers = (0..layers)
-            .map(|k| Layer {
-                u_hat: u_hat.clone().slice_dim(0, k..k + 1),
-                w: w.clone().slice_dim(0, k..k + 1),
-                b: b.clone().slice_dim(0, k..k + 1),
-                one_plus_wu_hat: one_plus_wu_hat.clone().slice_dim(0, k..k + 1),
-            })
-            .collect();
-        Self {
-            layers,
-            owners,
-            dim,
-        }
+        Self { raw, constraint }
     }
 
     /// How many parameter sets the stack holds: 1, or one an example.
     pub fn owners(&self) -> usize {
-        self.owners
+        self.raw.dims()[0]
+    }
+
+    /// Dimensions of the points.
+    pub fn dim(&self) -> usize {
+        self.raw.dims()[2] / 2
     }
 
     /// z_K and the summed log-determinant (eq. 13 of the paper, with the sign of the forward map).
     ///
     /// `z: [n · owners, dim]`, sample-major: row i goes through the parameters of owner i mod `owners`.
     ///
+    /// One fused operation, with one more for its gradient, in `f32` on the backends whose feature of this crate is
+    /// on; tensor operations elsewhere.
+    ///
     /// # Panics
     ///
     /// When `z` has another dimension, or a number of rows that `owners` does not divide.
     pub fn forward(&self, z: Tensor<2>) -> Transformed {
-        self.fold(z, self.layers.iter(), Layer::forward)
+        self.check(&z);
+        ops::planar(&self.raw, &z, self.constraint)
+            .unwrap_or_else(|| self.forward_by_tensor_operations(z))
+    }
+
+    /// What [`forward`](Self::forward) does where there is no fused operation, and what that is tested against.
+    #[doc(hidden)]
+    pub fn forward_by_tensor_operations(&self, z: Tensor<2>) -> Transformed {
+        self.fold(z, self.layers().iter(), Layer::forward)
     }
 
     /// The point that [`forward`](Self::forward) takes to `y`, and the log-determinant of the inverse
@@ -211,7 +200,46 @@ impl Planar {
     ///
     /// As [`forward`](Self::forward).
     pub fn inverse(&self, y: Tensor<2>) -> Transformed {
-        self.fold(y, self.layers.iter().rev(), Layer::inverse)
+        self.check(&y);
+        self.fold(y, self.layers().iter().rev(), Layer::inverse)
+    }
+
+    /// The layers, ready for tensor operations.
+    fn layers(&self) -> Vec<Layer> {
+        let [_, layers, parameters] = self.raw.dims();
+        let dim = self.dim();
+
+        let raw = self.raw.clone().swap_dims(0, 1);
+        let u = raw.clone().slice_dim(2, 0..dim);
+        let w = raw.clone().slice_dim(2, dim..2 * dim);
+        let b = raw.slice_dim(2, 2 * dim..parameters);
+
+        let wu = (w.clone() * u.clone()).sum_dim(2);
+        let squared_norm = (w.clone() * w.clone()).sum_dim(2);
+        let is_zero = squared_norm.clone().lower_elem(SMALLEST_SQUARED_NORM);
+        let along_w = (self.constraint.m_minus_identity(wu.clone())
+            / squared_norm.mask_fill(is_zero.clone(), 1.0))
+        .mask_fill(is_zero.clone(), 0.0);
+        let u_hat = u + w.clone() * along_w;
+        let one_plus_wu_hat = self.constraint.one_plus_m(wu).mask_fill(is_zero, 1.0);
+
+        (0..layers)
+            .map(|k| Layer {
+                u_hat: u_hat.clone().slice_dim(0, k..k + 1),
+                w: w.clone().slice_dim(0, k..k + 1),
+                b: b.clone().slice_dim(0, k..k + 1),
+                one_plus_wu_hat: one_plus_wu_hat.clone().slice_dim(0, k..k + 1),
+            })
+            .collect()
+    }
+
+    fn check(&self, points: &Tensor<2>) {
+        let (owners, own) = (self.owners(), self.dim());
+        let [rows, dim] = points.dims();
+        assert!(
+            dim == own && rows % owners == 0,
+            "a planar flow of {owners} owners in {own} dimensions takes [n · {owners}, {own}], got [{rows}, {dim}]"
+        );
     }
 
     fn fold<'a>(
@@ -221,11 +249,7 @@ impl Planar {
         step: impl Fn(&Layer, Tensor<3>) -> (Tensor<3>, Tensor<3>),
     ) -> Transformed {
         let [rows, dim] = points.dims();
-        let (owners, own) = (self.owners, self.dim);
-        assert!(
-            dim == own && rows % owners == 0,
-            "a planar flow of {owners} owners in {own} dimensions takes [n · {owners}, {own}], got [{rows}, {dim}]"
-        );
+        let owners = self.owners();
         let n = rows / owners;
 
         let mut value = points.reshape([n, owners, dim]);
