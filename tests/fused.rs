@@ -3,9 +3,17 @@
 //! The inputs are `f32` numbers, so that rounding inside is all that may differ; the tensor operations in `f32` say
 //! how much that is, and the fused ones may err [`AS_MUCH`] times as far, measured by the largest number.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::{
+    module::Param,
+    nn::LinearConfig,
+    optim::{GradientsParams, ModuleOptimizer},
+    tensor::{DType, Device, Tensor, TensorData},
+};
 use burn_flows::{Planar, PlanarConstraint, Transformed};
 use end_to_end::{ndarray, wgpu};
+use flow_vae::bernoulli_log_likelihood;
+use fused_nn::{linear, maxout};
+use fused_optim::{Adam, Adamax, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 /// Sums in another order round otherwise, by chance to a few times the error.
@@ -220,5 +228,128 @@ fn views_are_read_in_their_own_order() {
             .log_det
             .into_data()
             .assert_eq(&straight.log_det.into_data(), true);
+    }
+}
+
+/// The likelihood and its gradients in the logits and in x, whose image each of `n` samples shares.
+fn likelihood(device: &Device, dtype: DType) -> [Vec<f64>; 3] {
+    let device = device.clone().autodiff();
+    let (n, batch, pixels) = (3, 7, 37);
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    // Logits in the tails too, where 1 - sigmoid would cancel.
+    let logits: Vec<f32> = (0..n * batch * pixels)
+        .map(|i| rng.random_range(-1.0..1.0) * [1.0, 20.0, 100.0][i % 3])
+        .collect();
+    let x: Vec<f32> = (0..batch * pixels)
+        .map(|i| [0.0, 1.0, 0.0, rng.random_range(0.0..1.0)][i % 4])
+        .collect();
+    let tensor = |values: Vec<f32>, rows| {
+        let data = TensorData::new(values, [rows, pixels]).convert_dtype(dtype);
+        Tensor::<2>::from_data(data, (&device, dtype)).require_grad()
+    };
+    let (logits, x) = (tensor(logits, n * batch), tensor(x, batch));
+    let nats = bernoulli_log_likelihood(logits.clone(), x.clone());
+    // Another weight for each row.
+    let weights = Tensor::arange(1..(n * batch) as i64 + 1, &device)
+        .float()
+        .cast(dtype);
+    let gradients = (nats.clone() * weights).sum().backward();
+    [
+        nats.into_data(),
+        logits.grad(&gradients).unwrap().into_data(),
+        x.grad(&gradients).unwrap().into_data(),
+    ]
+    .map(|data| data.iter::<f64>().collect())
+}
+
+#[test]
+fn the_likelihood_on_flex_and_ndarray() {
+    let exact = likelihood(&Device::flex(), DType::F64);
+    for device in [Device::flex(), ndarray()] {
+        for (got, exact) in likelihood(&device, DType::F32).iter().zip(&exact) {
+            assert_eq!(got.len(), exact.len());
+            let scale = exact.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+            for (got, exact) in got.iter().zip(exact) {
+                assert!(
+                    (got - exact).abs() <= ROUNDING * scale,
+                    "{got}, not {exact}, of {scale}"
+                );
+            }
+        }
+    }
+}
+
+/// Steps of the optimisers in the model that the others are in.
+#[test]
+fn the_optimisers_take_the_same_steps_everywhere() {
+    let optimizers: [fn() -> ModuleOptimizer; 3] = [
+        || RmsProp::default().init(),
+        || Adam::default().init(),
+        || Adamax::default().init(),
+    ];
+    for optimizer in optimizers {
+        let run = |device: &Device| -> Vec<f32> {
+            let device = device.clone().autodiff();
+            let at: Vec<f32> = (0..20_000).map(|i| i as f32 / 8192.0 - 1.0).collect();
+            let at = Tensor::<2>::from_data(TensorData::new(at, [100, 200]), &device);
+            let mut param = Param::from_tensor(at);
+            let mut optimizer = optimizer();
+            for step in 0..3 {
+                let loss = (param.val() * (step as f32 + 0.3)).sin().sum();
+                let gradients = GradientsParams::from_grads(loss.backward(), &param);
+                param = optimizer.step(0.01, param, gradients);
+            }
+            param.val().into_data().iter().collect()
+        };
+        let expected = run(&Device::flex());
+        for device in [ndarray(), wgpu()] {
+            for (got, expected) in run(&device).iter().zip(&expected) {
+                // Gradients near 0 are divided by their own size: by sines and cosines of 1e-6 or so.
+                assert!((got - expected).abs() < 1e-4, "{got}, not {expected}");
+            }
+        }
+    }
+}
+
+/// A linear layer with maxout, and its gradients in x, W and b; every product rounds as `f32` does.
+fn network(device: &Device, dtype: DType) -> [Vec<f64>; 4] {
+    let device = device.clone().autodiff();
+    let (rows, inputs, units, window) = (33, 70, 19, 4);
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut data = |shape: &[usize]| {
+        let n = shape.iter().product();
+        // Eighths: no two outputs of a window are equal but for rounding, which would choose between them.
+        let numbers: Vec<f32> = (0..n)
+            .map(|_| rng.random_range(-40..40) as f32 / 8.0)
+            .collect();
+        TensorData::new(numbers, shape.to_vec()).convert_dtype(dtype)
+    };
+    let options = (&device, dtype);
+    let x = Tensor::<2>::from_data(data(&[rows, inputs]), options).require_grad();
+    let weights = Tensor::<2>::from_data(data(&[rows, units]), options);
+    let mut layer = LinearConfig::new(inputs, units * window).init(&device);
+    let weight = Tensor::from_data(data(&[inputs, units * window]), options);
+    let bias = Tensor::from_data(data(&[units * window]), options);
+    layer.weight = Param::from_tensor(weight);
+    layer.bias = Some(Param::from_tensor(bias));
+
+    let y = maxout(linear(&layer, x.clone()), window);
+    let gradients = (y.clone() * weights).sum().backward();
+    let bias = layer.bias.as_ref().unwrap().val();
+    [
+        y.into_data(),
+        x.grad(&gradients).unwrap().into_data(),
+        layer.weight.val().grad(&gradients).unwrap().into_data(),
+        bias.grad(&gradients).unwrap().into_data(),
+    ]
+    .map(|data| data.iter::<f64>().collect())
+}
+
+#[test]
+fn linear_layers_and_maxout_everywhere() {
+    let exact = network(&Device::flex(), DType::F64);
+    for device in [Device::flex(), ndarray(), wgpu()] {
+        // Sums of products of eighths below 2^11 are exact in any order.
+        assert_eq!(network(&device, DType::F32), exact);
     }
 }

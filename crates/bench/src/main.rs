@@ -8,18 +8,20 @@ use std::time::Instant;
 
 use burn::{
     module::Module,
-    optim::{GradientsParams, RmsPropConfig},
+    optim::GradientsParams,
     tensor::{Device, Tensor, TensorData},
 };
 use burn_flows::FlowConfig;
 use clap::{Parser, ValueEnum};
 use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
+use fused_optim::RmsProp;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::StandardNormal;
 use serde_json::json;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// As the program that trains.
+#[path = "../../train/src/process.rs"]
+mod process;
 
 const PIXELS: usize = 784;
 const LATENT: usize = 40;
@@ -84,6 +86,7 @@ impl Backend {
 
 fn main() {
     let args = Args::parse();
+    process::start();
     for &layers in &args.layers {
         let median = match args.what {
             What::Step => step(&args, layers),
@@ -129,7 +132,7 @@ fn step(args: &Args, layers: usize) -> f64 {
     let mut rng = SmallRng::seed_from_u64(0);
     let images = images(&mut rng, args.batch, &device);
     let mut model = vae(layers, &device);
-    let mut optimizer = RmsPropConfig::new().with_momentum(0.9).init();
+    let mut optimizer = RmsProp::default().init();
     median(args.repeats, || {
         let noise = normal(&mut rng, [args.batch, LATENT], &device);
         let loss = model.terms(images.clone(), noise).elbo().mean().neg();

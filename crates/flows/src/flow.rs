@@ -3,6 +3,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Distribution, Tensor, activation::relu},
 };
+use fused_nn::linear;
 use serde::{Deserialize, Serialize};
 
 use crate::{DiagonalGaussian, FlowDistribution, Planar, PlanarConstraint, Transformed};
@@ -169,8 +170,8 @@ impl Predicted {
         let features = self
             .hidden
             .iter()
-            .fold(context, |x, layer| relu(layer.forward(x)));
-        let raw = self.head.forward(features);
+            .fold(context, |x, layer| relu(linear(layer, x)));
+        let raw = linear(&self.head, features);
         let [batch, width] = raw.dims();
         raw.reshape([batch, self.layers, width / self.layers])
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`Host`]: the tensors of Burn's CPU backends, flex and ndarray, as slices.
 //! - [`vectorized`]: runs a closure compiled for the widest vectors that the CPU has.
+//! - [`product`]: of two matrices, by the crate gemm.
 //! - [`math`]: elementary functions without branches or calls, which the compiler turns into vectors there.
 //!
 //! ```
@@ -18,8 +19,10 @@
 //! ```
 
 pub mod math;
+mod matrix;
 mod tensor;
 
+pub use matrix::{Matrix, product};
 pub use tensor::Host;
 
 /// Runs `work` with AVX-512 or AVX2 where the CPU has it (asked once, at run time), else as the target is.

@@ -12,6 +12,7 @@ mod history;
 mod learner;
 mod optimizer;
 mod picture;
+mod process;
 mod progress;
 mod random;
 mod run_dir;
@@ -31,6 +32,7 @@ const STOPPED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    process::start();
     let result = match &cli.command {
         None => training::run(&cli.train),
         Some(Command::Evaluate(args)) => evaluate::run(args).map(|()| Ending::Complete),

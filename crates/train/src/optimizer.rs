@@ -1,7 +1,8 @@
 //! The optimisers by name.
 
-use burn::optim::{AdamConfig, ModuleOptimizer, RmsPropConfig};
+use burn::optim::ModuleOptimizer;
 use clap::ValueEnum;
+use fused_optim::{Adam, RmsProp};
 use serde::{Deserialize, Serialize};
 
 /// An optimiser with the settings the literature uses.
@@ -18,8 +19,8 @@ impl OptimizerName {
     /// The optimiser for a whole model.
     pub fn init(self) -> ModuleOptimizer {
         match self {
-            Self::Adam => AdamConfig::new().with_epsilon(1e-8).init(),
-            Self::Rmsprop => RmsPropConfig::new().with_momentum(0.9).init(),
+            Self::Adam => Adam::default().init(),
+            Self::Rmsprop => RmsProp::default().init(),
         }
     }
 }

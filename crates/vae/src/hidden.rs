@@ -5,6 +5,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor, activation::relu},
 };
+use fused_nn::{linear, maxout};
 use serde::{Deserialize, Serialize};
 
 /// What a hidden layer applies to its linear map. Written `maxout:4`, `tanh` or `relu`.
@@ -33,12 +34,7 @@ impl Activation {
 
     fn apply(self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Maxout { window } => {
-                let [rows, width] = x.dims();
-                x.reshape([rows, width / window, window])
-                    .max_dim(2)
-                    .squeeze_dim(2)
-            }
+            Self::Maxout { window } => maxout(x, window),
             Self::Tanh => x.tanh(),
             Self::Relu => relu(x),
         }
@@ -119,7 +115,7 @@ impl Hidden {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.layers
             .iter()
-            .fold(x, |x, layer| self.activation.apply(layer.forward(x)))
+            .fold(x, |x, layer| self.activation.apply(linear(layer, x)))
     }
 }
 

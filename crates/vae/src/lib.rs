@@ -37,6 +37,7 @@ mod bound;
 mod hidden;
 mod importance;
 mod likelihood;
+mod ops;
 mod vae;
 
 pub use annealing::Annealing;

@@ -1,5 +1,7 @@
 use burn::tensor::{Tensor, activation::log_sigmoid};
 
+use crate::ops::bernoulli::bernoulli;
+
 /// Σ_i ln Bernoulli(x_i; sigmoid(logit_i)), in nats per row.
 ///
 /// `logits: [n · batch, pixels]`, sample-major, and `x: [batch, pixels]` in [0, 1]; returns
@@ -30,6 +32,11 @@ pub fn bernoulli_log_likelihood(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
         pixels == width && rows % batch == 0,
         "logits [{rows}, {pixels}] do not belong to images [{batch}, {width}]"
     );
+    bernoulli(&logits, &x).unwrap_or_else(|| by_tensor_operations(logits, x))
+}
+
+fn by_tensor_operations(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
+    let ([rows, pixels], [batch, _]) = (logits.dims(), x.dims());
     let logits = logits.reshape([rows / batch, batch, pixels]);
     let x = x.unsqueeze_dim(0);
     (logits.clone() * x + log_sigmoid(logits.neg()))

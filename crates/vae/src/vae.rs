@@ -4,6 +4,7 @@ use burn::{
     tensor::{Device, Tensor, activation::sigmoid},
 };
 use burn_flows::{DiagonalGaussian, Flow, FlowConfig, FlowDistribution};
+use fused_nn::linear;
 use serde::{Deserialize, Serialize};
 
 use crate::{Activation, BoundTerms, Hidden, bernoulli_log_likelihood};
@@ -65,8 +66,8 @@ impl Vae {
     pub fn posterior(&self, images: Tensor<2>) -> FlowDistribution {
         let features = self.encoder.forward(images);
         let base = DiagonalGaussian::new(
-            self.mean.forward(features.clone()),
-            self.log_var.forward(features.clone()),
+            linear(&self.mean, features.clone()),
+            linear(&self.log_var, features.clone()),
         );
         self.flow.distribution(base, Some(features))
     }
@@ -77,7 +78,7 @@ impl Vae {
     ///
     /// When `z` has another dimension.
     pub fn decode(&self, z: Tensor<2>) -> Tensor<2> {
-        self.logits.forward(self.decoder.forward(z))
+        linear(&self.logits, self.decoder.forward(z))
     }
 
     /// The mean image of p(x | z), `[rows, pixels]` in [0, 1], at `z: [rows, latent_dim]`.

@@ -1,0 +1,181 @@
+//! A step of any optimiser that keeps two numbers for each of a parameter's, in one pass.
+
+// The trait names burn-ndarray, which Burn drops in 0.23; this project offers it.
+#![allow(deprecated)]
+
+use burn::{
+    backend::{Backend, Dispatch, DispatchTensorKind, backend_extension, tensor::FloatTensor},
+    tensor::{DType, Tensor},
+};
+
+use crate::{adam, adamax, rmsprop};
+
+/// What is done to each number.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    RmsProp(rmsprop::Step),
+    Adam(adam::Step),
+    Adamax(adamax::Step),
+}
+
+/// The one operation of this crate.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+)]
+pub trait UpdateOps: Backend {
+    /// The new parameter and its two new states; all are `f32` and of one shape.
+    fn update(
+        rule: Rule,
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// The new parameter and its two new states.
+pub fn update<const D: usize>(
+    rule: Rule,
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    first: Tensor<D>,
+    second: Tensor<D>,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let of_f32 = [&parameter, &gradient, &first, &second]
+        .iter()
+        .all(|tensor| tensor.dtype() == DType::F32);
+    let kind = parameter.clone().into_dispatch().kind;
+    if of_f32 && is_fused(&kind) {
+        let (parameter, first, second) = Dispatch::update(
+            rule,
+            parameter.into_dispatch(),
+            gradient.into_dispatch(),
+            first.into_dispatch(),
+            second.into_dispatch(),
+        );
+        (
+            Tensor::from_dispatch(parameter),
+            Tensor::from_dispatch(first),
+            Tensor::from_dispatch(second),
+        )
+    } else {
+        by_tensor_operations(rule, parameter, gradient, first, second)
+    }
+}
+
+fn by_tensor_operations<const D: usize>(
+    rule: Rule,
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    first: Tensor<D>,
+    second: Tensor<D>,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    match rule {
+        Rule::RmsProp(step) => step.tensor(parameter, gradient, first, second),
+        Rule::Adam(step) => step.tensor(parameter, gradient, first, second),
+        Rule::Adamax(step) => step.tensor(parameter, gradient, first, second),
+    }
+}
+
+/// Whether [`UpdateOps`] is implemented where a tensor of this kind lives.
+#[allow(unreachable_patterns)] // Which backends there are besides is for Burn's features to say.
+fn is_fused(kind: &DispatchTensorKind) -> bool {
+    match kind {
+        #[cfg(feature = "flex")]
+        DispatchTensorKind::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchTensorKind::NdArray(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod host {
+    use std::iter::zip;
+
+    use burn_host::{Host, vectorized};
+    use rayon::prelude::*;
+
+    use super::*;
+
+    /// Numbers that a thread takes at a time: those of all four tensors fit in its cache.
+    const CHUNK: usize = 1 << 14;
+
+    #[cfg(feature = "flex")]
+    impl UpdateOps for burn::backend::Flex {
+        fn update(
+            rule: Rule,
+            parameter: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+            first: FloatTensor<Self>,
+            second: FloatTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+            update::<Self>(rule, parameter, gradient, first, second)
+        }
+    }
+
+    #[cfg(feature = "ndarray")]
+    impl UpdateOps for burn::backend::NdArray {
+        fn update(
+            rule: Rule,
+            parameter: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+            first: FloatTensor<Self>,
+            second: FloatTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+            update::<Self>(rule, parameter, gradient, first, second)
+        }
+    }
+
+    /// Writes over the states, and the parameter over the gradient, which nobody needs afterwards: the parameter
+    /// itself is still held by the module that the step started from.
+    fn update<B: Host>(
+        rule: Rule,
+        parameter: FloatTensor<B>,
+        mut gradient: FloatTensor<B>,
+        mut first: FloatTensor<B>,
+        mut second: FloatTensor<B>,
+    ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+        let slices = (
+            &*B::elements(&parameter),
+            B::elements_mut(&mut gradient),
+            B::elements_mut(&mut first),
+            B::elements_mut(&mut second),
+        );
+        match rule {
+            Rule::RmsProp(step) => each(slices, move |p, g, a, b| step.number(p, g, a, b)),
+            Rule::Adam(step) => each(slices, move |p, g, a, b| step.number(p, g, a, b)),
+            Rule::Adamax(step) => each(slices, move |p, g, a, b| step.number(p, g, a, b)),
+        }
+        (gradient, first, second)
+    }
+
+    type Slices<'a> = (&'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+
+    fn each(
+        (parameter, gradient, first, second): Slices<'_>,
+        step: impl Fn(f32, f32, f32, f32) -> (f32, f32, f32) + Copy + Sync,
+    ) {
+        (
+            parameter.par_chunks(CHUNK),
+            gradient.par_chunks_mut(CHUNK),
+            first.par_chunks_mut(CHUNK),
+            second.par_chunks_mut(CHUNK),
+        )
+            .into_par_iter()
+            .for_each(|slices| vectorized(|| chunk(slices, step)));
+    }
+
+    /// By arguments, which the compiler knows not to overlap: else it goes number by number.
+    #[inline(always)]
+    fn chunk(
+        (parameter, gradient, first, second): Slices<'_>,
+        step: impl Fn(f32, f32, f32, f32) -> (f32, f32, f32),
+    ) {
+        let states = zip(first, second);
+        for ((p, g), (a, b)) in zip(zip(parameter, gradient), states) {
+            (*g, *a, *b) = step(*p, *g, *a, *b);
+        }
+    }
+}
