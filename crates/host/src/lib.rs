@@ -1,19 +1,23 @@
 //! What the fused CPU operations of this workspace are written with.
 //!
 //! - [`Host`]: the tensors of Burn's CPU backends, flex and ndarray, as slices.
-//! - [`vectorized`]: runs a closure compiled for the widest vectors that the CPU has.
+//! - [`vectorized!`]: compiles a function for the widest vectors that the CPU has.
 //! - [`product`]: of two matrices, by the crate gemm.
 //! - [`math`]: elementary functions without branches or calls, which the compiler turns into vectors there.
 //!
 //! ```
 //! use burn_host::{math, vectorized};
 //!
-//! let mut x = vec![-1.0_f32, 0.0, 1.0];
-//! vectorized(|| {
-//!     for x in &mut x {
-//!         *x = math::tanh(*x);
+//! vectorized! {
+//!     fn tanh(numbers: &mut [f32]) {
+//!         for x in numbers {
+//!             *x = math::tanh(*x);
+//!         }
 //!     }
-//! });
+//! }
+//!
+//! let mut x = vec![-1.0_f32, 0.0, 1.0];
+//! tanh(&mut x);
 //! assert_eq!(x[1], 0.0);
 //! assert!((x[2] - 1.0_f32.tanh()).abs() < 1e-7);
 //! ```
@@ -25,10 +29,38 @@ mod tensor;
 pub use matrix::{Matrix, product};
 pub use tensor::Host;
 
-/// Runs `work` with AVX-512 or AVX2 where the CPU has it (asked once, at run time), else as the target is.
+/// Compiles a function for AVX-512, for AVX2 and for the target as it is; each call takes the widest that the CPU has
+/// (asked once, at run time).
 ///
-/// Only what is inlined into the closure is compiled for the wider vectors: mark it `#[inline(always)]`.
-#[inline(always)]
-pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+/// Only what is inlined into the function is compiled for the wider vectors: what it calls is marked
+/// `#[inline(always)]`, and its loops are plain ones, since a closure, or an iterator's adapter with one, is inlined
+/// only where the compiler finds it small. The function has no type parameters, and no lifetimes in what it returns.
+#[macro_export]
+macro_rules! vectorized {
+    ($(
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block
+    )*) => {$(
+        $(#[$attribute])*
+        $visibility fn $name($($argument: $type),*) $(-> $output)? {
+            #[allow(unused_parens)]
+            struct Arguments<T>(T);
+
+            #[allow(unused_parens)]
+            impl $crate::__pulp::WithSimd for Arguments<($($type,)*)> {
+                type Output = ($($output)?);
+
+                #[inline(always)]
+                fn with_simd<S: $crate::__pulp::Simd>(self, _: S) -> Self::Output {
+                    let ($($argument,)*) = self.0;
+                    $body
+                }
+            }
+
+            $crate::__pulp::Arch::new().dispatch(Arguments(($($argument,)*)))
+        }
+    )*};
 }
+
+#[doc(hidden)]
+pub use pulp as __pulp;

@@ -41,7 +41,6 @@ impl<'a> Matrix<'a> {
 /// # Panics
 ///
 /// When the shapes do not fit.
-#[allow(unsafe_code)] // gemm's interface is pointers; all that they reach is checked here.
 pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let ([rows, inner], [same, columns]) = (lhs.shape, rhs.shape);
     assert_eq!(
@@ -49,32 +48,61 @@ pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
         "a product of {:?} and {:?}",
         lhs.shape, rhs.shape
     );
-    let len = rows * columns;
-    let mut out = Vec::with_capacity(len);
+    if bias.is_none() && lhs.strides[1] == 1 && rhs.strides[0] == 1 && inner > 0 {
+        // Of two operands gemm rearranges that which runs along the longer side of what it writes. Written column by
+        // column it is the left one, which here is the small batch and not the large weight.
+        let turned = multiply(lhs, rhs, Vec::with_capacity(rows * columns), Order::Columns);
+        return transpose(&turned, [columns, rows]);
+    }
+    let mut out = Vec::with_capacity(rows * columns);
     match bias {
         Some(bias) => {
             assert_eq!(bias.len(), columns, "a bias for each column");
             (0..rows).for_each(|_| out.extend_from_slice(bias));
         }
-        None if inner == 0 => out.resize(len, 0.0),
+        None if inner == 0 => out.resize(rows * columns, 0.0),
         None => {}
     }
+    multiply(lhs, rhs, out, Order::Rows)
+}
+
+/// How a product lies in memory.
+enum Order {
+    Rows,
+    Columns,
+}
+
+/// Writes the product into `out`, or adds it to what stands there, row by row or column by column.
+///
+/// # Panics
+///
+/// When `out` is neither empty with room for the product nor as long as it.
+#[allow(unsafe_code)] // gemm's interface is pointers; all that they reach is checked here.
+fn multiply(lhs: Matrix<'_>, rhs: Matrix<'_>, mut out: Vec<f32>, by: Order) -> Vec<f32> {
+    let ([rows, inner], [_, columns]) = (lhs.shape, rhs.shape);
+    let len = rows * columns;
     if len == 0 || inner == 0 {
         return out;
     }
+    let [row, column] = match by {
+        Order::Rows => [columns, 1],
+        Order::Columns => [1, rows],
+    };
+    assert_eq!(inner, rhs.shape[0]);
+    assert!(out.capacity() >= len && (out.is_empty() || out.len() == len));
     let strides = |matrix: Matrix<'_>| matrix.strides.map(|stride| stride as isize);
     let ([lhs_row, lhs_column], [rhs_row, rhs_column]) = (strides(lhs), strides(rhs));
     // SAFETY: `Matrix` holds shape[0] · shape[1] elements at these strides, and `out` has room for as many as are
-    // written, which are all of them: they are initialised before the length says so, and read only where the bias is.
+    // written, which are all of them: they are initialised before the length says so, and read only where they are.
     unsafe {
         gemm::gemm(
             rows,
             columns,
             inner,
             out.as_mut_ptr(),
-            1,
-            columns as isize,
-            bias.is_some(),
+            column as isize,
+            row as isize,
+            !out.is_empty(),
             lhs.elements.as_ptr(),
             lhs_column,
             lhs_row,
@@ -89,6 +117,23 @@ pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
             Parallelism::Rayon(0),
         );
         out.set_len(len);
+    }
+    out
+}
+
+/// The elements of a matrix of this shape, row by row, column by column.
+fn transpose(elements: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    // Tile by tile, so that both sides stay in the cache.
+    const TILE: usize = 16;
+    let mut out = vec![0.0; elements.len()];
+    for row in (0..rows).step_by(TILE) {
+        for column in (0..columns).step_by(TILE) {
+            for row in row..rows.min(row + TILE) {
+                for column in column..columns.min(column + TILE) {
+                    out[column * rows + row] = elements[row * columns + column];
+                }
+            }
+        }
     }
     out
 }

@@ -181,15 +181,19 @@ mod host {
 
     fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
         let mut sums = vec![0.0; columns];
-        sums.par_chunks_mut(COLUMNS)
-            .enumerate()
-            .for_each(|(i, sums)| {
-                vectorized(|| {
-                    for row in elements.chunks_exact(columns) {
-                        zip(&mut *sums, &row[i * COLUMNS..]).for_each(|(sum, x)| *sum += x);
-                    }
-                });
-            });
+        (sums.par_chunks_mut(COLUMNS).enumerate())
+            .for_each(|(i, sums)| add_rows(elements, columns, i * COLUMNS, sums));
         sums
+    }
+
+    vectorized! {
+        /// Adds the part of each row that starts at `start`.
+        fn add_rows(elements: &[f32], columns: usize, start: usize, sums: &mut [f32]) {
+            for row in elements.chunks_exact(columns) {
+                for (sum, x) in zip(&mut *sums, &row[start..]) {
+                    *sum += x;
+                }
+            }
+        }
     }
 }

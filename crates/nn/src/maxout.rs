@@ -130,44 +130,70 @@ mod host {
     /// Units that a thread takes at a time.
     const UNITS: usize = 4096;
 
-    /// The place of the first of the largest; a NaN counts as largest.
+    /// Units that are looked at side by side, without a branch: which neighbour is the largest nobody can predict.
+    const LANES: usize = 16;
+
+    /// The largest of each window and its place, the first of equal ones; NaN counts as largest.
     #[inline(always)]
-    fn first_largest(window: &[f32]) -> usize {
-        let mut at = 0;
-        for (i, x) in window.iter().enumerate() {
-            if !(*x <= window[at]) {
-                at = i;
+    fn largest(x: &[f32], window: usize) -> ([f32; LANES], [f32; LANES]) {
+        let (mut best, mut at) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
+        for place in 0..window {
+            // Unit by unit into the lanes first, so that they are compared together.
+            let mut now = [0.0; LANES];
+            for (now, x) in zip(&mut now, x.chunks_exact(window)) {
+                *now = x[place];
+            }
+            for lane in 0..LANES {
+                let is_larger = now[lane] > best[lane] || now[lane].is_nan();
+                best[lane] = if is_larger { now[lane] } else { best[lane] };
+                at[lane] = if is_larger { place as f32 } else { at[lane] };
             }
         }
-        at
+        (best, at)
     }
 
     fn forward(x: &[f32], window: usize) -> Vec<f32> {
         let mut out = vec![0.0; x.len() / window];
-        out.par_chunks_mut(UNITS)
-            .zip(x.par_chunks(UNITS * window))
-            .for_each(|(out, x)| {
-                vectorized(|| {
-                    for (out, x) in zip(out, x.chunks_exact(window)) {
-                        *out = x[first_largest(x)];
-                    }
-                });
-            });
+        (out.par_chunks_mut(UNITS).zip(x.par_chunks(UNITS * window)))
+            .for_each(|(out, x)| chunk_forward(out, x, window));
         out
+    }
+
+    vectorized! {
+        fn chunk_forward(out: &mut [f32], x: &[f32], window: usize) {
+            for (out, x) in zip(out.chunks_mut(LANES), x.chunks(LANES * window)) {
+                let (best, _) = largest(x, window);
+                out.copy_from_slice(&best[..out.len()]);
+            }
+        }
     }
 
     fn backward(x: &[f32], grad: &[f32], window: usize) -> Vec<f32> {
         let mut out = vec![0.0; x.len()];
         out.par_chunks_mut(UNITS * window)
             .zip(x.par_chunks(UNITS * window).zip(grad.par_chunks(UNITS)))
-            .for_each(|(out, (x, grad))| {
-                vectorized(|| {
-                    let windows = zip(out.chunks_exact_mut(window), x.chunks_exact(window));
-                    for ((out, x), grad) in zip(windows, grad) {
-                        out[first_largest(x)] = *grad;
-                    }
-                });
-            });
+            .for_each(|(out, (x, grad))| chunk_backward(out, x, grad, window));
         out
+    }
+
+    vectorized! {
+        fn chunk_backward(out: &mut [f32], x: &[f32], grad: &[f32], window: usize) {
+            let blocks = zip(out.chunks_mut(LANES * window), x.chunks(LANES * window));
+            for ((out, x), grad) in zip(blocks, grad.chunks(LANES)) {
+                let (_, at) = largest(x, window);
+                let mut of_units = [0.0; LANES];
+                of_units[..grad.len()].copy_from_slice(grad);
+                for place in 0..window {
+                    let mut of_place = [0.0; LANES];
+                    for lane in 0..LANES {
+                        let is_at = at[lane] == place as f32;
+                        of_place[lane] = if is_at { of_units[lane] } else { 0.0 };
+                    }
+                    for (out, of_place) in zip(out.chunks_exact_mut(window), of_place) {
+                        out[place] = of_place;
+                    }
+                }
+            }
+        }
     }
 }

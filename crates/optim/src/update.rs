@@ -143,20 +143,13 @@ mod host {
             B::elements_mut(&mut first),
             B::elements_mut(&mut second),
         );
-        match rule {
-            Rule::RmsProp(step) => each(slices, move |p, g, a, b| step.number(p, g, a, b)),
-            Rule::Adam(step) => each(slices, move |p, g, a, b| step.number(p, g, a, b)),
-            Rule::Adamax(step) => each(slices, move |p, g, a, b| step.number(p, g, a, b)),
-        }
+        each(slices, rule);
         (gradient, first, second)
     }
 
     type Slices<'a> = (&'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
 
-    fn each(
-        (parameter, gradient, first, second): Slices<'_>,
-        step: impl Fn(f32, f32, f32, f32) -> (f32, f32, f32) + Copy + Sync,
-    ) {
+    fn each((parameter, gradient, first, second): Slices<'_>, rule: Rule) {
         (
             parameter.par_chunks(CHUNK),
             gradient.par_chunks_mut(CHUNK),
@@ -164,12 +157,21 @@ mod host {
             second.par_chunks_mut(CHUNK),
         )
             .into_par_iter()
-            .for_each(|slices| vectorized(|| chunk(slices, step)));
+            .for_each(|slices| chunk(slices, rule));
     }
 
-    /// By arguments, which the compiler knows not to overlap: else it goes number by number.
+    vectorized! {
+        fn chunk(slices: Slices<'_>, rule: Rule) {
+            match rule {
+                Rule::RmsProp(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+                Rule::Adam(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+                Rule::Adamax(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+            }
+        }
+    }
+
     #[inline(always)]
-    fn chunk(
+    fn numbers(
         (parameter, gradient, first, second): Slices<'_>,
         step: impl Fn(f32, f32, f32, f32) -> (f32, f32, f32),
     ) {

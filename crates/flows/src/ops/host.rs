@@ -35,51 +35,35 @@ use crate::{
     planar::{LN_E_MINUS_1, LOWEST_WU, SMALLEST_SQUARED_NORM},
 };
 
-#[cfg(feature = "flex")]
-impl PlanarOps for burn::backend::Flex {
-    fn planar(
-        raw: FloatTensor<Self>,
-        z: FloatTensor<Self>,
-        constraint: PlanarConstraint,
-    ) -> FloatTensor<Self> {
-        forward::<Self>(raw, z, constraint)
-    }
+macro_rules! on_the_host {
+    ($backend:ty) => {
+        impl PlanarOps for $backend {
+            fn planar(
+                raw: FloatTensor<Self>,
+                z: FloatTensor<Self>,
+                constraint: PlanarConstraint,
+            ) -> FloatTensor<Self> {
+                forward::<Self>(raw, z, constraint)
+            }
+        }
+
+        impl PlanarBackwardOps for $backend {
+            fn planar_backward(
+                raw: FloatTensor<Self>,
+                z: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+                constraint: PlanarConstraint,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                backward::<Self>(raw, z, grad, constraint)
+            }
+        }
+    };
 }
 
 #[cfg(feature = "flex")]
-impl PlanarBackwardOps for burn::backend::Flex {
-    fn planar_backward(
-        raw: FloatTensor<Self>,
-        z: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        constraint: PlanarConstraint,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        backward::<Self>(raw, z, grad, constraint)
-    }
-}
-
+on_the_host!(burn::backend::Flex);
 #[cfg(feature = "ndarray")]
-impl PlanarOps for burn::backend::NdArray {
-    fn planar(
-        raw: FloatTensor<Self>,
-        z: FloatTensor<Self>,
-        constraint: PlanarConstraint,
-    ) -> FloatTensor<Self> {
-        forward::<Self>(raw, z, constraint)
-    }
-}
-
-#[cfg(feature = "ndarray")]
-impl PlanarBackwardOps for burn::backend::NdArray {
-    fn planar_backward(
-        raw: FloatTensor<Self>,
-        z: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        constraint: PlanarConstraint,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        backward::<Self>(raw, z, grad, constraint)
-    }
-}
+on_the_host!(burn::backend::NdArray);
 
 fn forward<B: Host>(
     raw: FloatTensor<B>,
@@ -95,7 +79,7 @@ fn forward<B: Host>(
         .map(|task| {
             let chunk = sizes.chunk(task);
             let stack = Stack::new(&raw, sizes, chunk.owner, constraint);
-            vectorized(|| stack.forward(&z, &chunk))
+            forward_chunk(&stack, &z, chunk)
         })
         .collect();
 
@@ -125,7 +109,7 @@ fn backward<B: Host>(
             let first = owner * sizes.chunks();
             let parts: Vec<(Vec<f32>, Vec<f32>)> = (first..first + sizes.chunks())
                 .into_par_iter()
-                .map(|task| vectorized(|| stack.backward(&z, &grad, &sizes.chunk(task))))
+                .map(|task| backward_chunk(&stack, &z, &grad, sizes.chunk(task)))
                 .collect();
             let (mut grad_z, mut of_parameters) =
                 (Vec::new(), vec![0.0; sizes.layers * (parameters + 1)]);
@@ -133,7 +117,7 @@ fn backward<B: Host>(
                 zip(&mut of_parameters, part).for_each(|(sum, part)| *sum += part);
                 grad_z.push(part_of_z);
             }
-            vectorized(|| stack.to_raw(&of_parameters, grad_raw));
+            to_raw(&stack, &of_parameters, grad_raw);
             grad_z
         })
         .collect();
@@ -203,14 +187,15 @@ const FEW: usize = 4;
 struct Stack<'a> {
     dim: usize,
     constraint: PlanarConstraint,
-    layers: Vec<Layer<'a>>,
+    /// `[layers, 2 dim + 1]`
+    raw: &'a [f32],
     /// `[layers, dim]`
     u_hat: Vec<f32>,
+    layers: Vec<Layer>,
 }
 
-struct Layer<'a> {
-    u: &'a [f32],
-    w: &'a [f32],
+/// What a layer's parameters come to.
+struct Layer {
     b: f32,
     /// x = w·u
     wu: f32,
@@ -224,14 +209,19 @@ struct Layer<'a> {
 
 impl PlanarConstraint {
     /// 1 + m(x), m(x) - x and m'(x).
+    #[inline(always)]
     fn at(self, x: f32) -> (f32, f32, f32) {
-        let limited = x.max(LOWEST_WU as f32);
+        let limited = if x < LOWEST_WU as f32 {
+            LOWEST_WU as f32
+        } else {
+            x
+        };
         match self {
             Self::Paper => (softplus(limited), softplus(-x) - 1.0, sigmoid(x)),
             Self::Identity => {
                 let offset = LN_E_MINUS_1 as f32;
                 // As the tensor version: ln(1 + (e^-x - 1) / e), and -1 - x below -30.
-                let near = x.max(-30.0);
+                let near = if x < -30.0 { -30.0 } else { x };
                 let expm1 = -tanh(near / 2.0) * (1.0 + exp(-near));
                 (
                     softplus(limited + offset),
@@ -243,122 +233,102 @@ impl PlanarConstraint {
     }
 }
 
+/// Rows of a chunk that go through the layers side by side: `first`, and every `stride`-th after it.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    stride: usize,
+    count: usize,
+}
+
+impl Chunk {
+    /// The block that starts at row `start` of the chunk, as wide as the lanes if enough is left to fill some.
+    #[inline(always)]
+    fn block(&self, start: usize) -> Block {
+        let left = self.len - start;
+        Block {
+            first: self.row(start),
+            stride: self.owners,
+            count: if left < FEW { 1 } else { left.min(LANES) },
+        }
+    }
+}
+
 impl<'a> Stack<'a> {
     fn new(raw: &'a [f32], sizes: Sizes, owner: usize, constraint: PlanarConstraint) -> Self {
         let Sizes { layers, dim, .. } = sizes;
-        let parameters = 2 * dim + 1;
-        let raw = &raw[owner * layers * parameters..][..layers * parameters];
+        let numbers = layers * (2 * dim + 1);
+        let raw = &raw[owner * numbers..][..numbers];
         let mut u_hat = vec![0.0; layers * dim];
-        let layers = vectorized(|| {
-            zip(raw.chunks_exact(parameters), u_hat.chunks_exact_mut(dim))
-                .map(|(raw, u_hat)| Layer::new(raw, u_hat, constraint))
-                .collect()
-        });
         Self {
+            layers: prepare(raw, &mut u_hat, dim, constraint),
             dim,
             constraint,
-            layers,
+            raw,
             u_hat,
         }
     }
 
-    /// The packed rows `[z_K | log_det]` of a chunk.
+    /// û and w of layer `k`.
     #[inline(always)]
-    fn forward(&self, z: &[f32], chunk: &Chunk) -> Vec<f32> {
-        let mut packed = Vec::with_capacity(chunk.len * (self.dim + 1));
-        let mut start = 0;
-        while start < chunk.len {
-            let left = chunk.len - start;
-            start += if left < FEW {
-                self.forward_block::<1, 16>(z, chunk, start, 1, &mut packed)
-            } else {
-                self.forward_block::<LANES, 2>(z, chunk, start, left.min(LANES), &mut packed)
-            };
-        }
-        packed
+    fn vectors(&self, k: usize) -> (&[f32], &[f32]) {
+        let dim = self.dim;
+        let u_hat = &self.u_hat[k * dim..][..dim];
+        (u_hat, &self.raw[k * (2 * dim + 1) + dim..][..dim])
     }
 
-    /// `count` rows of a chunk in `L` lanes, with sums kept in `A` parts; returns `count`.
+    /// A block in `L` lanes, with sums kept in `A` parts.
     #[inline(always)]
     fn forward_block<const L: usize, const A: usize>(
         &self,
         z: &[f32],
-        chunk: &Chunk,
-        start: usize,
-        count: usize,
+        block: Block,
         packed: &mut Vec<f32>,
-    ) -> usize {
-        let mut z = gather::<L>(z, self.dim, self.dim, |i| chunk.row(start + i), count);
+    ) {
+        let mut z = gather::<L>(z, self.dim, self.dim, block);
         let mut log_det = [0.0; L];
-        for (layer, u_hat) in zip(&self.layers, self.u_hat.chunks_exact(self.dim)) {
-            let t = layer.tanh::<L, A>(&z);
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (u_hat, w) = self.vectors(k);
+            let t = layer.tanh::<L, A>(w, &z);
             add_outer(&mut z, u_hat, &t);
-            for (log_det, t) in zip(&mut log_det, t) {
-                *log_det += ln(layer.det(t));
+            for lane in 0..L {
+                log_det[lane] += ln(layer.det(t[lane]));
             }
         }
-        for lane in 0..count {
-            packed.extend(z.iter().map(|z| z[lane]));
+        for lane in 0..block.count {
+            scatter(&z, lane, packed);
             packed.push(log_det[lane]);
         }
-        count
-    }
-
-    /// The gradient of the rows of a chunk, `[rows, dim]`, and its share of that of each layer's û, w, b and p,
-    /// `[layers, 2 dim + 2]`.
-    #[inline(always)]
-    fn backward(&self, z: &[f32], grad: &[f32], chunk: &Chunk) -> (Vec<f32>, Vec<f32>) {
-        let mut grad_z = Vec::with_capacity(chunk.len * self.dim);
-        let mut of_layers = vec![0.0; self.layers.len() * (2 * self.dim + 2)];
-        let (of_z, of_layers_) = (&mut grad_z, &mut of_layers);
-        let mut start = 0;
-        while start < chunk.len {
-            let left = chunk.len - start;
-            start += if left < FEW {
-                self.backward_block::<1, 16>(z, grad, chunk, start, 1, of_z, of_layers_)
-            } else {
-                let count = left.min(LANES);
-                self.backward_block::<LANES, 2>(z, grad, chunk, start, count, of_z, of_layers_)
-            };
-        }
-        (grad_z, of_layers)
     }
 
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
     fn backward_block<const L: usize, const A: usize>(
         &self,
         z: &[f32],
         grad: &[f32],
-        chunk: &Chunk,
-        start: usize,
-        count: usize,
-        grad_z: &mut Vec<f32>,
-        of_layers: &mut [f32],
-    ) -> usize {
+        block: Block,
+        (of_z, of_layers): (&mut Vec<f32>, &mut [f32]),
+    ) {
         let dim = self.dim;
-        let row = |i| chunk.row(start + i);
 
         // Forward again, keeping what each layer saw.
-        let mut z = gather::<L>(z, dim, dim, row, count);
+        let mut z = gather::<L>(z, dim, dim, block);
         let mut before = Vec::with_capacity(self.layers.len() * dim);
         let mut tanhs = Vec::with_capacity(self.layers.len());
-        for (layer, u_hat) in zip(&self.layers, self.u_hat.chunks_exact(dim)) {
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (u_hat, w) = self.vectors(k);
             before.extend_from_slice(&z);
-            let t = layer.tanh::<L, A>(&z);
+            let t = layer.tanh::<L, A>(w, &z);
             add_outer(&mut z, u_hat, &t);
             tanhs.push(t);
         }
 
-        let mut g = gather::<L>(grad, dim + 1, dim, row, count);
-        let mut h = [0.0; L];
-        for (i, h) in h.iter_mut().take(count).enumerate() {
-            *h = grad[row(i) * (dim + 1) + dim];
-        }
-        let layers = zip(&self.layers, self.u_hat.chunks_exact(dim));
-        let seen = zip(before.chunks_exact(dim), &tanhs);
-        let sums = of_layers.chunks_exact_mut(2 * dim + 2);
-        for (((layer, u_hat), (z, t)), sums) in zip(zip(layers, seen), sums).rev() {
+        let mut g = gather::<L>(grad, dim + 1, dim, block);
+        let h = gather::<L>(&grad[dim..], dim + 1, 1, block)[0];
+        for k in (0..self.layers.len()).rev() {
+            let (layer, t) = (&self.layers[k], &tanhs[k]);
+            let (u_hat, w) = self.vectors(k);
+            let sums = &mut of_layers[k * (2 * dim + 2)..][..2 * dim + 2];
             let (of_u_hat, sums) = sums.split_at_mut(dim);
             let (of_w, of_scalars) = sums.split_at_mut(dim);
 
@@ -373,71 +343,20 @@ impl<'a> Stack<'a> {
             }
             of_scalars[0] += sum(of_a);
             of_scalars[1] += sum(of_p);
-            for (((of_u_hat, of_w), (g, z)), &w) in
-                zip(zip(zip(of_u_hat, of_w), zip(&mut g, z)), layer.w)
-            {
-                *of_u_hat += sum(std::array::from_fn::<f32, L, _>(|lane| g[lane] * t[lane]));
-                *of_w += sum(std::array::from_fn::<f32, L, _>(|lane| {
-                    z[lane] * of_a[lane]
-                }));
-                for lane in 0..L {
-                    g[lane] += w * of_a[lane];
-                }
-            }
+            add_inner(of_u_hat, &g, t);
+            add_inner(of_w, &before[k * dim..][..dim], &of_a);
+            add_outer(&mut g, w, &of_a);
         }
-        for lane in 0..count {
-            grad_z.extend(g.iter().map(|g| g[lane]));
-        }
-        count
-    }
-
-    /// From the gradients of each layer's û, w, b and p, `[layers, 2 dim + 2]`, to those of u, w and b,
-    /// `[layers, 2 dim + 1]`.
-    #[inline(always)]
-    fn to_raw(&self, of_layers: &[f32], grad_raw: &mut [f32]) {
-        let dim = self.dim;
-        let layers = zip(&self.layers, of_layers.chunks_exact(2 * dim + 2));
-        for ((layer, of_layer), grad) in zip(layers, grad_raw.chunks_exact_mut(2 * dim + 1)) {
-            let (of_u_hat, of_w, of_b, of_p) = (
-                &of_layer[..dim],
-                &of_layer[dim..2 * dim],
-                of_layer[2 * dim],
-                of_layer[2 * dim + 1],
-            );
-            let (of_x, twice_of_s) = match layer.squared_norm {
-                None => (0.0, 0.0),
-                Some(s) => {
-                    let (_, _, slope) = self.constraint.at(layer.wu);
-                    let of_c = dot_product(layer.w, of_u_hat);
-                    let through_p = if layer.wu < LOWEST_WU as f32 {
-                        0.0
-                    } else {
-                        slope * of_p
-                    };
-                    (
-                        (slope - 1.0) / s * of_c + through_p,
-                        -2.0 * layer.along_w / s * of_c,
-                    )
-                }
-            };
-            let (grad_u, rest) = grad.split_at_mut(dim);
-            let (grad_w, grad_b) = rest.split_at_mut(dim);
-            for d in 0..dim {
-                grad_u[d] = of_u_hat[d] + layer.w[d] * of_x;
-                grad_w[d] = of_w[d]
-                    + layer.along_w * of_u_hat[d]
-                    + layer.u[d] * of_x
-                    + layer.w[d] * twice_of_s;
-            }
-            grad_b[0] = of_b;
+        for lane in 0..block.count {
+            scatter(&g, lane, of_z);
         }
     }
 }
 
-impl<'a> Layer<'a> {
+impl Layer {
     /// From the parameters u, w, b of a layer; writes û.
     #[inline(always)]
-    fn new(raw: &'a [f32], u_hat: &mut [f32], constraint: PlanarConstraint) -> Self {
+    fn new(raw: &[f32], u_hat: &mut [f32], constraint: PlanarConstraint) -> Self {
         let dim = u_hat.len();
         let (u, w, b) = (&raw[..dim], &raw[dim..2 * dim], raw[2 * dim]);
         let wu = dot_product(w, u);
@@ -454,11 +373,9 @@ impl<'a> Layer<'a> {
             *u_hat = u + w * along_w;
         }
         Self {
-            u,
-            w,
             b,
             wu,
-            squared_norm: (!is_zero).then_some(squared_norm),
+            squared_norm: if is_zero { None } else { Some(squared_norm) },
             along_w,
             one_plus_wu_hat: if is_zero { 1.0 } else { one_plus_m },
         }
@@ -466,8 +383,12 @@ impl<'a> Layer<'a> {
 
     /// tanh(w·z + b)
     #[inline(always)]
-    fn tanh<const L: usize, const A: usize>(&self, z: &[[f32; L]]) -> [f32; L] {
-        dot::<L, A>(self.w, z).map(|wz| tanh(wz + self.b))
+    fn tanh<const L: usize, const A: usize>(&self, w: &[f32], z: &[[f32; L]]) -> [f32; L] {
+        let mut t = dot::<L, A>(w, z);
+        for lane in 0..L {
+            t[lane] = tanh(t[lane] + self.b);
+        }
+        t
     }
 
     /// det ∂f/∂z where tanh(w·z + b) is `t`.
@@ -477,22 +398,118 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// `dim` numbers of each of `count` rows, one row a lane; the lanes left over are 0.
+vectorized! {
+    /// The layers of one owner from their parameters `[layers, 2 dim + 1]`; writes each layer's û.
+    fn prepare(
+        raw: &[f32],
+        u_hat: &mut [f32],
+        dim: usize,
+        constraint: PlanarConstraint,
+    ) -> Vec<Layer> {
+        let mut layers = Vec::with_capacity(u_hat.len() / dim);
+        for (raw, u_hat) in zip(raw.chunks_exact(2 * dim + 1), u_hat.chunks_exact_mut(dim)) {
+            layers.push(Layer::new(raw, u_hat, constraint));
+        }
+        layers
+    }
+
+    /// The packed rows `[z_K | log_det]` of a chunk.
+    fn forward_chunk(stack: &Stack<'_>, z: &[f32], chunk: Chunk) -> Vec<f32> {
+        let mut packed = Vec::with_capacity(chunk.len * (stack.dim + 1));
+        let mut start = 0;
+        while start < chunk.len {
+            let block = chunk.block(start);
+            match block.count {
+                1 => stack.forward_block::<1, 16>(z, block, &mut packed),
+                _ => stack.forward_block::<LANES, 2>(z, block, &mut packed),
+            }
+            start += block.count;
+        }
+        packed
+    }
+
+    /// The gradient of the rows of a chunk, `[rows, dim]`, and its share of that of each layer's û, w, b and p,
+    /// `[layers, 2 dim + 2]`.
+    fn backward_chunk(
+        stack: &Stack<'_>,
+        z: &[f32],
+        grad: &[f32],
+        chunk: Chunk,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let mut of_z = Vec::with_capacity(chunk.len * stack.dim);
+        let mut of_layers = vec![0.0; stack.layers.len() * (2 * stack.dim + 2)];
+        let mut start = 0;
+        while start < chunk.len {
+            let block = chunk.block(start);
+            let out = (&mut of_z, &mut of_layers[..]);
+            match block.count {
+                1 => stack.backward_block::<1, 16>(z, grad, block, out),
+                _ => stack.backward_block::<LANES, 2>(z, grad, block, out),
+            }
+            start += block.count;
+        }
+        (of_z, of_layers)
+    }
+
+    /// From the gradients of each layer's û, w, b and p, `[layers, 2 dim + 2]`, to those of u, w and b,
+    /// `[layers, 2 dim + 1]`.
+    fn to_raw(stack: &Stack<'_>, of_layers: &[f32], grad_raw: &mut [f32]) {
+        let dim = stack.dim;
+        for (k, layer) in stack.layers.iter().enumerate() {
+            let (u, rest) = stack.raw[k * (2 * dim + 1)..].split_at(dim);
+            let w = &rest[..dim];
+            let of_layer = &of_layers[k * (2 * dim + 2)..][..2 * dim + 2];
+            let (of_u_hat, rest) = of_layer.split_at(dim);
+            let (of_w, of_scalars) = rest.split_at(dim);
+            let (of_b, of_p) = (of_scalars[0], of_scalars[1]);
+
+            let (mut of_x, mut twice_of_s) = (0.0, 0.0);
+            if let Some(s) = layer.squared_norm {
+                let (_, _, slope) = stack.constraint.at(layer.wu);
+                let of_c = dot_product(w, of_u_hat);
+                of_x = (slope - 1.0) / s * of_c;
+                if layer.wu >= LOWEST_WU as f32 {
+                    of_x += slope * of_p;
+                }
+                twice_of_s = -2.0 * layer.along_w / s * of_c;
+            }
+
+            let grad = &mut grad_raw[k * (2 * dim + 1)..][..2 * dim + 1];
+            let (grad_u, rest) = grad.split_at_mut(dim);
+            let (grad_w, grad_b) = rest.split_at_mut(dim);
+            for d in 0..dim {
+                grad_u[d] = of_u_hat[d] + w[d] * of_x;
+                grad_w[d] = of_w[d]
+                    + layer.along_w * of_u_hat[d]
+                    + u[d] * of_x
+                    + w[d] * twice_of_s;
+            }
+            grad_b[0] = of_b;
+        }
+    }
+}
+
+/// `dim` numbers of each row of a block, one row a lane; the lanes left over are 0.
 #[inline(always)]
-fn gather<const L: usize>(
-    from: &[f32],
-    width: usize,
-    dim: usize,
-    row: impl Fn(usize) -> usize,
-    count: usize,
-) -> Vec<[f32; L]> {
+fn gather<const L: usize>(from: &[f32], width: usize, dim: usize, block: Block) -> Vec<[f32; L]> {
     let mut lanes = vec![[0.0; L]; dim];
-    for i in 0..count {
-        for (lanes, &value) in zip(&mut lanes, &from[row(i) * width..][..dim]) {
+    for i in 0..block.count {
+        let row = block.first + i * block.stride;
+        for (lanes, &value) in zip(&mut lanes, &from[row * width..][..dim]) {
             lanes[i] = value;
         }
     }
     lanes
+}
+
+/// Appends what stands in one lane.
+#[inline(always)]
+fn scatter<const L: usize>(lanes: &[[f32; L]], lane: usize, to: &mut Vec<f32>) {
+    let start = to.len();
+    to.resize(start + lanes.len(), 0.0);
+    for (to, lanes) in zip(&mut to[start..], lanes) {
+        *to = lanes[lane];
+    }
 }
 
 /// Σ_d w_d z_d in each lane, in `A` parts that do not wait for each other.
@@ -513,7 +530,16 @@ fn dot<const L: usize, const A: usize>(w: &[f32], z: &[[f32; L]]) -> [f32; L] {
             parts[a][lane] += w * z[lane];
         }
     }
-    std::array::from_fn(|lane| sum(std::array::from_fn::<f32, A, _>(|a| parts[a][lane])))
+    let mut half = A / 2;
+    while half > 0 {
+        for a in 0..half {
+            for lane in 0..L {
+                parts[a][lane] += parts[a + half][lane];
+            }
+        }
+        half /= 2;
+    }
+    parts[0]
 }
 
 #[inline(always)]
@@ -539,6 +565,18 @@ fn add_outer<const L: usize>(z: &mut [[f32; L]], u_hat: &[f32], t: &[f32; L]) {
         for lane in 0..L {
             z[lane] += u_hat * t[lane];
         }
+    }
+}
+
+/// Adds Σ over lanes of z_d t to each sum.
+#[inline(always)]
+fn add_inner<const L: usize>(sums: &mut [f32], z: &[[f32; L]], t: &[f32; L]) {
+    for (total, z) in zip(sums, z) {
+        let mut terms = [0.0; L];
+        for lane in 0..L {
+            terms[lane] = z[lane] * t[lane];
+        }
+        *total += sum(terms);
     }
 }
 

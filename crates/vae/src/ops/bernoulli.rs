@@ -146,7 +146,7 @@ mod host {
         let (logits, x) = (B::elements(&logits), B::elements(&x));
         let row = |(row, logits): (usize, &[f32])| {
             let start = row * pixels % x.len();
-            vectorized(|| log_likelihood(logits, &x[start..start + pixels]))
+            log_likelihood(logits, &x[start..start + pixels])
         };
         let nats: Vec<f32> = logits
             .par_chunks_exact(pixels)
@@ -168,11 +168,7 @@ mod host {
         let mut out = vec![0.0; logits.len()];
         let row = |(row, (out, (logits, &g))): (usize, (&mut [f32], (&[f32], &f32)))| {
             let start = row * pixels % x.len();
-            vectorized(|| {
-                for (out, (l, x)) in zip(out, zip(logits, &x[start..start + pixels])) {
-                    *out = g * (x - sigmoid(*l));
-                }
-            });
+            gradient(out, logits, &x[start..start + pixels], g);
         };
         out.par_chunks_exact_mut(pixels)
             .zip(logits.par_chunks_exact(pixels).zip(grad.par_iter()))
@@ -182,20 +178,29 @@ mod host {
         B::from_elements(out, shape)
     }
 
-    /// Σ x l - ln(1 + e^l), in 16 parts, which keep each other's rounding small besides.
-    #[inline(always)]
-    fn log_likelihood(logits: &[f32], x: &[f32]) -> f32 {
-        let term = |l: f32, x: f32| x * l - softplus(l);
-        let ((l, l_rest), (x, x_rest)) = (logits.as_chunks::<16>(), x.as_chunks::<16>());
-        let mut parts = [0.0; 16];
-        for (l, x) in zip(l, x) {
-            for i in 0..16 {
-                parts[i] += term(l[i], x[i]);
+    vectorized! {
+        /// g (x - σ(l))
+        fn gradient(out: &mut [f32], logits: &[f32], x: &[f32], g: f32) {
+            for (out, (l, x)) in zip(out, zip(logits, x)) {
+                *out = g * (x - sigmoid(*l));
             }
         }
-        for (part, (l, x)) in zip(&mut parts, zip(l_rest, x_rest)) {
-            *part += term(*l, *x);
+    }
+
+    vectorized! {
+        /// Σ x l - ln(1 + e^l), in 16 parts, which keep each other's rounding small besides.
+        fn log_likelihood(logits: &[f32], x: &[f32]) -> f32 {
+            let ((l, l_rest), (x, x_rest)) = (logits.as_chunks::<16>(), x.as_chunks::<16>());
+            let mut parts = [0.0; 16];
+            for (l, x) in zip(l, x) {
+                for i in 0..16 {
+                    parts[i] += x[i] * l[i] - softplus(l[i]);
+                }
+            }
+            for (part, (l, x)) in zip(&mut parts, zip(l_rest, x_rest)) {
+                *part += x * l - softplus(*l);
+            }
+            parts.iter().sum()
         }
-        parts.iter().sum()
     }
 }
