@@ -28,7 +28,7 @@ pub fn program() -> &'static Path {
             .filter(|key| key.to_string_lossy().starts_with("CARGO_"))
             .filter(|key| key != "CARGO_HOME" && key != "CARGO_TARGET_DIR")
             .fold(build, CargoBuild::env_remove);
-        build.current_release().run().expect("train builds")
+        build.run().expect("train builds")
     };
     PROGRAM.get_or_init(build).path()
 }

@@ -1,4 +1,5 @@
-//! Times a training step of the paper's VAE, or its evaluation, and prints one line of JSON for each size.
+//! Times a training step of the paper's VAE, its evaluation, or what they are made of, and prints one line of JSON for
+//! each size.
 //!
 //! `scripts/compare-peers` runs it in turn with the same model in other frameworks.
 
@@ -11,12 +12,14 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor, TensorData},
 };
-use burn_flows::FlowConfig;
+use burn_flows::{FlowConfig, Planar, PlanarConstraint, Transformed};
+use burn_host::{Matrix, product};
 use clap::{Parser, ValueEnum};
 use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
 use fused_optim::RmsProp;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::StandardNormal;
+use rayon::prelude::*;
 use serde_json::json;
 
 /// As the program that trains.
@@ -24,7 +27,8 @@ use serde_json::json;
 mod process;
 
 const PIXELS: usize = 784;
-const LATENT: usize = 40;
+const UNITS: usize = 400;
+const WINDOW: usize = 4;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -35,6 +39,9 @@ struct Args {
     /// Numbers of planar layers
     #[arg(long, value_delimiter = ',', default_value = "0,10,80")]
     layers: Vec<usize>,
+    /// Dimensions of z
+    #[arg(long, default_value_t = 40)]
+    latent: usize,
     /// Images of a batch
     #[arg(long, default_value_t = 100)]
     batch: usize,
@@ -54,6 +61,13 @@ enum What {
     Step,
     /// ln p(x) by importance sampling; in images a second
     Nll,
+    /// What a training step cannot do without: its matrix products, and a pass over parameters, gradients and the
+    /// optimiser's state; in milliseconds
+    Floor,
+    /// The stack of planar layers alone, with parameters of each image's own, forward and backward; in milliseconds
+    Stack,
+    /// The same by tensor operations
+    StackByTensors,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -91,22 +105,32 @@ fn main() {
         let median = match args.what {
             What::Step => step(&args, layers),
             What::Nll => nll(&args, layers),
+            What::Floor => floor(&args, layers),
+            What::Stack => stack(&args, layers, Planar::forward),
+            What::StackByTensors => stack(&args, layers, Planar::forward_by_tensor_operations),
         };
         let backend = format!("{:?}", args.backend).to_lowercase();
         println!(
             "{}",
-            json!({ "layers": layers, "batch": args.batch, "backend": backend, "median": median, "peak_mib": peak_mib() })
+            json!({
+                "backend": backend,
+                "layers": layers,
+                "latent": args.latent,
+                "batch": args.batch,
+                "median": median,
+                "peak_mib": peak_mib(),
+            })
         );
     }
 }
 
 /// The paper's model for 28 x 28 images.
-fn vae(layers: usize, device: &Device) -> Vae {
+fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
     VaeConfig {
         pixels: PIXELS,
-        latent_dim: LATENT,
-        hidden: vec![400],
-        activation: Activation::Maxout { window: 4 },
+        latent_dim: args.latent,
+        hidden: vec![UNITS],
+        activation: Activation::Maxout { window: WINDOW },
         flow: FlowConfig::planar(layers),
     }
     .init(device)
@@ -131,10 +155,10 @@ fn step(args: &Args, layers: usize) -> f64 {
     let device = args.backend.device().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
     let images = images(&mut rng, args.batch, &device);
-    let mut model = vae(layers, &device);
+    let mut model = vae(args, layers, &device);
     let mut optimizer = RmsProp::default().init();
     median(args.repeats, || {
-        let noise = normal(&mut rng, [args.batch, LATENT], &device);
+        let noise = normal(&mut rng, [args.batch, args.latent], &device);
         let loss = model.terms(images.clone(), noise).elbo().mean().neg();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(1e-5, model.clone(), gradients);
@@ -147,18 +171,90 @@ fn nll(args: &Args, layers: usize) -> f64 {
     let device = args.backend.device();
     let mut rng = SmallRng::seed_from_u64(0);
     let images = images(&mut rng, args.batch, &device);
-    let model = vae(layers, &device).no_grad();
+    let model = vae(args, layers, &device).no_grad();
     let sampling = ImportanceSampling {
         samples: args.samples,
         rows_at_once: 5000,
     };
     let seconds = median(args.repeats, || {
-        let noise = |n| normal(&mut rng, [n * args.batch, LATENT], &device);
+        let noise = |n| normal(&mut rng, [n * args.batch, args.latent], &device);
         sampling
             .estimate(&model, images.clone(), noise)
             .expect("the device answers");
     });
     args.batch as f64 / seconds
+}
+
+/// Milliseconds of the matrix products of a training step, each timed alone, and of a pass over memory.
+fn floor(args: &Args, layers: usize) -> f64 {
+    let numbers = layers * Planar::parameters_per_layer(args.latent);
+    // Inputs, outputs, and whether the inputs want a gradient: images do not.
+    let linear = [
+        (PIXELS, UNITS * WINDOW, false),
+        (UNITS, args.latent, true),
+        (UNITS, args.latent, true),
+        (UNITS, numbers, true),
+        (args.latent, UNITS * WINDOW, true),
+        (UNITS, PIXELS, true),
+    ];
+    let mut seconds = 0.0;
+    for (inputs, outputs, wants_gradient) in linear {
+        let of = |rows: usize, columns: usize| vec![0.5_f32; rows * columns];
+        let (x, w, g) = (
+            of(args.batch, inputs),
+            of(inputs, outputs),
+            of(args.batch, outputs),
+        );
+        let x = Matrix::new(&x, [args.batch, inputs]);
+        let w = Matrix::new(&w, [inputs, outputs]);
+        let g = Matrix::new(&g, [args.batch, outputs]);
+        seconds += median(args.repeats, || drop(product(x, w, None)));
+        seconds += median(args.repeats, || drop(product(x.transpose(), g, None)));
+        if wants_gradient {
+            seconds += median(args.repeats, || drop(product(g, w.transpose(), None)));
+        }
+    }
+
+    let parameters: usize = linear
+        .iter()
+        .map(|(inputs, outputs, _)| (inputs + 1) * outputs)
+        .sum();
+    let [mut gradient, mut first, mut second] = [(); 3].map(|()| vec![0.5_f32; parameters]);
+    let parameter = vec![0.5_f32; parameters];
+    const CHUNK: usize = 1 << 14;
+    seconds += median(args.repeats, || {
+        (
+            parameter.par_chunks(CHUNK),
+            gradient.par_chunks_mut(CHUNK),
+            first.par_chunks_mut(CHUNK),
+            second.par_chunks_mut(CHUNK),
+        )
+            .into_par_iter()
+            .for_each(|(p, g, a, b)| {
+                for (((p, g), a), b) in p.iter().zip(g).zip(a).zip(b) {
+                    *a += *g;
+                    *b += *a;
+                    *g = *p + *b;
+                }
+            });
+    });
+    seconds * 1e3
+}
+
+/// Milliseconds of the stack, forward and backward.
+fn stack(args: &Args, layers: usize, forward: fn(&Planar, Tensor<2>) -> Transformed) -> f64 {
+    let device = args.backend.device().autodiff();
+    let mut rng = SmallRng::seed_from_u64(0);
+    let numbers = layers * Planar::parameters_per_layer(args.latent);
+    let raw = normal(&mut rng, [args.batch, numbers], &device) * 0.1;
+    let raw = raw.detach().require_grad();
+    let z = normal(&mut rng, [args.batch, args.latent], &device).require_grad();
+    median(args.repeats, || {
+        let raw = raw.clone().reshape([args.batch, layers, numbers / layers]);
+        let end = forward(&Planar::new(raw, PlanarConstraint::Paper), z.clone());
+        drop((end.value.sum() + end.log_det.sum()).backward());
+        device.sync().expect("the device answers");
+    }) * 1e3
 }
 
 /// The median of the seconds that `work` takes.
