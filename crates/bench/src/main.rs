@@ -5,7 +5,7 @@
 
 #![recursion_limit = "256"] // wgpu's types
 
-use std::time::Instant;
+use std::{num::NonZeroUsize, time::Instant};
 
 use burn::{
     module::Module,
@@ -40,17 +40,17 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "0,10,80")]
     layers: Vec<usize>,
     /// Dimensions of z
-    #[arg(long, default_value_t = 40)]
-    latent: usize,
+    #[arg(long, default_value = "40")]
+    latent: NonZeroUsize,
     /// Images of a batch
-    #[arg(long, default_value_t = 100)]
-    batch: usize,
+    #[arg(long, default_value = "100")]
+    batch: NonZeroUsize,
     /// How many times, after a tenth as many that do not count
-    #[arg(long, default_value_t = 100)]
-    repeats: usize,
+    #[arg(long, default_value = "100")]
+    repeats: NonZeroUsize,
     /// Samples an image, of an evaluation
-    #[arg(long, default_value_t = 5000)]
-    samples: usize,
+    #[arg(long, default_value = "5000")]
+    samples: NonZeroUsize,
     #[arg(long, value_enum, default_value = "flex")]
     backend: Backend,
 }
@@ -115,8 +115,8 @@ fn main() {
             json!({
                 "backend": backend,
                 "layers": layers,
-                "latent": args.latent,
-                "batch": args.batch,
+                "latent": args.latent.get(),
+                "batch": args.batch.get(),
                 "median": median,
                 "peak_mib": peak_mib(),
             })
@@ -128,7 +128,7 @@ fn main() {
 fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
     VaeConfig {
         pixels: PIXELS,
-        latent_dim: args.latent,
+        latent_dim: args.latent.get(),
         hidden: vec![UNITS],
         activation: Activation::Maxout { window: WINDOW },
         flow: FlowConfig::planar(layers),
@@ -136,8 +136,8 @@ fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
     .init(device)
 }
 
-fn normal(rng: &mut SmallRng, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    let numbers: Vec<f32> = (0..shape[0] * shape[1])
+fn normal<const D: usize>(rng: &mut SmallRng, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let numbers: Vec<f32> = (0..shape.iter().product())
         .map(|_| rng.sample(StandardNormal))
         .collect();
     Tensor::from_data(TensorData::new(numbers, shape), device)
@@ -154,11 +154,11 @@ fn images(rng: &mut SmallRng, batch: usize, device: &Device) -> Tensor<2> {
 fn step(args: &Args, layers: usize) -> f64 {
     let device = args.backend.device().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
-    let images = images(&mut rng, args.batch, &device);
+    let images = images(&mut rng, args.batch.get(), &device);
     let mut model = vae(args, layers, &device);
     let mut optimizer = RmsProp::default().init();
-    median(args.repeats, || {
-        let noise = normal(&mut rng, [args.batch, args.latent], &device);
+    median(args.repeats.get(), || {
+        let noise = normal(&mut rng, [args.batch.get(), args.latent.get()], &device);
         let loss = model.terms(images.clone(), noise).elbo().mean().neg();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(1e-5, model.clone(), gradients);
@@ -170,48 +170,48 @@ fn step(args: &Args, layers: usize) -> f64 {
 fn nll(args: &Args, layers: usize) -> f64 {
     let device = args.backend.device();
     let mut rng = SmallRng::seed_from_u64(0);
-    let images = images(&mut rng, args.batch, &device);
+    let images = images(&mut rng, args.batch.get(), &device);
     let model = vae(args, layers, &device).no_grad();
     let sampling = ImportanceSampling {
-        samples: args.samples,
+        samples: args.samples.get(),
         rows_at_once: 5000,
     };
-    let seconds = median(args.repeats, || {
-        let noise = |n| normal(&mut rng, [n * args.batch, args.latent], &device);
+    let seconds = median(args.repeats.get(), || {
+        let noise = |n| normal(&mut rng, [n * args.batch.get(), args.latent.get()], &device);
         sampling
             .estimate(&model, images.clone(), noise)
             .expect("the device answers");
     });
-    args.batch as f64 / seconds
+    args.batch.get() as f64 / seconds
 }
 
 /// Milliseconds of the matrix products of a training step, each timed alone, and of a pass over memory.
 fn floor(args: &Args, layers: usize) -> f64 {
-    let numbers = layers * Planar::parameters_per_layer(args.latent);
+    let numbers = layers * Planar::parameters_per_layer(args.latent.get());
     // Inputs, outputs, and whether the inputs want a gradient: images do not.
     let linear = [
         (PIXELS, UNITS * WINDOW, false),
-        (UNITS, args.latent, true),
-        (UNITS, args.latent, true),
+        (UNITS, args.latent.get(), true),
+        (UNITS, args.latent.get(), true),
         (UNITS, numbers, true),
-        (args.latent, UNITS * WINDOW, true),
+        (args.latent.get(), UNITS * WINDOW, true),
         (UNITS, PIXELS, true),
     ];
     let mut seconds = 0.0;
     for (inputs, outputs, wants_gradient) in linear {
         let of = |rows: usize, columns: usize| vec![0.5_f32; rows * columns];
         let (x, w, g) = (
-            of(args.batch, inputs),
+            of(args.batch.get(), inputs),
             of(inputs, outputs),
-            of(args.batch, outputs),
+            of(args.batch.get(), outputs),
         );
-        let x = Matrix::new(&x, [args.batch, inputs]);
+        let x = Matrix::new(&x, [args.batch.get(), inputs]);
         let w = Matrix::new(&w, [inputs, outputs]);
-        let g = Matrix::new(&g, [args.batch, outputs]);
-        seconds += median(args.repeats, || drop(product(x, w, None)));
-        seconds += median(args.repeats, || drop(product(x.transpose(), g, None)));
-        if wants_gradient {
-            seconds += median(args.repeats, || drop(product(g, w.transpose(), None)));
+        let g = Matrix::new(&g, [args.batch.get(), outputs]);
+        seconds += median(args.repeats.get(), || drop(product(x, w, None)));
+        seconds += median(args.repeats.get(), || drop(product(x.transpose(), g, None)));
+        if wants_gradient && outputs > 0 {
+            seconds += median(args.repeats.get(), || drop(product(g, w.transpose(), None)));
         }
     }
 
@@ -222,7 +222,7 @@ fn floor(args: &Args, layers: usize) -> f64 {
     let [mut gradient, mut first, mut second] = [(); 3].map(|()| vec![0.5_f32; parameters]);
     let parameter = vec![0.5_f32; parameters];
     const CHUNK: usize = 1 << 14;
-    seconds += median(args.repeats, || {
+    seconds += median(args.repeats.get(), || {
         (
             parameter.par_chunks(CHUNK),
             gradient.par_chunks_mut(CHUNK),
@@ -245,13 +245,15 @@ fn floor(args: &Args, layers: usize) -> f64 {
 fn stack(args: &Args, layers: usize, forward: fn(&Planar, Tensor<2>) -> Transformed) -> f64 {
     let device = args.backend.device().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
-    let numbers = layers * Planar::parameters_per_layer(args.latent);
-    let raw = normal(&mut rng, [args.batch, numbers], &device) * 0.1;
+    let numbers = Planar::parameters_per_layer(args.latent.get());
+    let raw = normal(&mut rng, [args.batch.get(), layers, numbers], &device) * 0.1;
     let raw = raw.detach().require_grad();
-    let z = normal(&mut rng, [args.batch, args.latent], &device).require_grad();
-    median(args.repeats, || {
-        let raw = raw.clone().reshape([args.batch, layers, numbers / layers]);
-        let end = forward(&Planar::new(raw, PlanarConstraint::Paper), z.clone());
+    let z = normal(&mut rng, [args.batch.get(), args.latent.get()], &device).require_grad();
+    median(args.repeats.get(), || {
+        let end = forward(
+            &Planar::new(raw.clone(), PlanarConstraint::Paper),
+            z.clone(),
+        );
         drop((end.value.sum() + end.log_det.sum()).backward());
         device.sync().expect("the device answers");
     }) * 1e3

@@ -2,7 +2,7 @@
 
 use burn::optim::ModuleOptimizer;
 use clap::ValueEnum;
-use fused_optim::{Adam, RmsProp};
+use fused_optim::{Adam, Adamax, RmsProp};
 use serde::{Deserialize, Serialize};
 
 /// An optimiser with the settings the literature uses.
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum OptimizerName {
     /// Adam with β = (0.9, 0.999) and ε = 1e-8 (Kingma & Ba 2015)
     Adam,
+    /// Adamax with β = (0.9, 0.999) (Kingma & Ba 2015)
+    Adamax,
     /// RMSprop with decay 0.99 and momentum 0.9, as in the paper
     Rmsprop,
 }
@@ -20,6 +22,7 @@ impl OptimizerName {
     pub fn init(self) -> ModuleOptimizer {
         match self {
             Self::Adam => Adam::default().init(),
+            Self::Adamax => Adamax::default().init(),
             Self::Rmsprop => RmsProp::default().init(),
         }
     }

@@ -107,15 +107,14 @@ fn backward<B: Host>(
         .map(|(owner, grad_raw)| {
             let stack = Stack::new(&raw, sizes, owner, constraint);
             let first = owner * sizes.chunks();
-            let parts: Vec<(Vec<f32>, Vec<f32>)> = (first..first + sizes.chunks())
+            let (grad_z, parts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (first..first + sizes.chunks())
                 .into_par_iter()
                 .map(|task| backward_chunk(&stack, &z, &grad, sizes.chunk(task)))
-                .collect();
-            let (mut grad_z, mut of_parameters) =
-                (Vec::new(), vec![0.0; sizes.layers * (parameters + 1)]);
-            for (part_of_z, part) in parts {
+                .unzip();
+            let mut parts = parts.into_iter();
+            let mut of_parameters = parts.next().expect("an owner has rows");
+            for part in parts {
                 zip(&mut of_parameters, part).for_each(|(sum, part)| *sum += part);
-                grad_z.push(part_of_z);
             }
             to_raw(&stack, &of_parameters, grad_raw);
             grad_z
@@ -420,7 +419,7 @@ vectorized! {
         while start < chunk.len {
             let block = chunk.block(start);
             match block.count {
-                1 => stack.forward_block::<1, 16>(z, block, &mut packed),
+                1 => stack.forward_block::<1, 8>(z, block, &mut packed),
                 _ => stack.forward_block::<LANES, 2>(z, block, &mut packed),
             }
             start += block.count;
@@ -443,7 +442,7 @@ vectorized! {
             let block = chunk.block(start);
             let out = (&mut of_z, &mut of_layers[..]);
             match block.count {
-                1 => stack.backward_block::<1, 16>(z, grad, block, out),
+                1 => stack.backward_block::<1, 8>(z, grad, block, out),
                 _ => stack.backward_block::<LANES, 2>(z, grad, block, out),
             }
             start += block.count;
@@ -525,9 +524,11 @@ fn dot<const L: usize, const A: usize>(w: &[f32], z: &[[f32; L]]) -> [f32; L] {
             }
         }
     }
-    for (a, (w, z)) in zip(w_rest, z_rest).enumerate() {
+    // Apart: an index that only the run knows would keep the parts in memory.
+    let mut rest = [0.0; L];
+    for (w, z) in zip(w_rest, z_rest) {
         for lane in 0..L {
-            parts[a][lane] += w * z[lane];
+            rest[lane] += w * z[lane];
         }
     }
     let mut half = A / 2;
@@ -539,23 +540,16 @@ fn dot<const L: usize, const A: usize>(w: &[f32], z: &[[f32; L]]) -> [f32; L] {
         }
         half /= 2;
     }
-    parts[0]
+    for lane in 0..L {
+        rest[lane] += parts[0][lane];
+    }
+    rest
 }
 
 #[inline(always)]
 fn dot_product(a: &[f32], b: &[f32]) -> f32 {
-    let (b, b_rest) = b.as_chunks::<16>();
-    let (a, a_rest) = a.as_chunks::<16>();
-    let mut parts = [0.0; 16];
-    for (a, b) in zip(a, b) {
-        for i in 0..16 {
-            parts[i] += a[i] * b[i];
-        }
-    }
-    for (i, (a, b)) in zip(a_rest, b_rest).enumerate() {
-        parts[i] += a * b;
-    }
-    sum(parts)
+    let [sum] = dot::<1, 8>(a, b.as_chunks().0);
+    sum
 }
 
 /// z += û t in each lane.

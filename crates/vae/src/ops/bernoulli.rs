@@ -197,10 +197,11 @@ mod host {
                     parts[i] += x[i] * l[i] - softplus(l[i]);
                 }
             }
-            for (part, (l, x)) in zip(&mut parts, zip(l_rest, x_rest)) {
-                *part += x * l - softplus(*l);
+            let mut rest = 0.0;
+            for (l, x) in zip(l_rest, x_rest) {
+                rest += x * l - softplus(*l);
             }
-            parts.iter().sum()
+            parts.iter().sum::<f32>() + rest
         }
     }
 }
