@@ -25,9 +25,11 @@ struct Weight {
     weight: Param<Tensor<2>>,
 }
 
+type Named = (&'static str, fn() -> ModuleOptimizer);
+
 struct Case {
     backend: Backend,
-    optimizer: (&'static str, fn() -> ModuleOptimizer),
+    optimizer: Named,
 }
 
 impl fmt::Display for Case {
@@ -37,7 +39,7 @@ impl fmt::Display for Case {
 }
 
 fn cases() -> Vec<Case> {
-    let optimizers: [(&str, fn() -> ModuleOptimizer); 5] = [
+    let optimizers: [Named; 5] = [
         ("RMSprop, fused", || RmsProp::default().init()),
         ("RMSprop, Burn's", || RmsPropConfig::new().init()),
         ("Adam, fused", || Adam::default().init()),

@@ -46,7 +46,7 @@ pub fn ln(x: f32) -> f32 {
     let p = p * f - 1.666_805_8e-1;
     let p = p * f + 2.000_071_5e-1;
     let p = p * f - 2.499_999_4e-1;
-    let p = p * f + 3.333_333_1e-1;
+    let p = p * f + 3.333_333e-1;
     let f2 = f * f;
     let result = p * f * f2 - n * 2.121_944_4e-4 - 0.5 * f2 + f + n * 0.693_359_4;
     if x < f32::INFINITY { result } else { x }
@@ -66,7 +66,7 @@ pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let x2 = x * x;
     let p = -5.704_988_7e-3;
-    let p = p * x2 + 2.063_908_9e-2;
+    let p = p * x2 + 2.063_909e-2;
     let p = p * x2 - 5.373_971_6e-2;
     let p = p * x2 + 1.333_144_2e-1;
     let p = p * x2 - 3.333_328e-1;

@@ -281,7 +281,7 @@ fn tanh(x: f32) -> f32 {
     let far = (-e + 1.0) / (e + 1.0);
     // As burn-host's.
     let x2 = x * x;
-    let near = x2 * f32::new(-5.704_988_7e-3) + 2.063_908_9e-2;
+    let near = x2 * f32::new(-5.704_988_7e-3) + 2.063_909e-2;
     let near = x2 * near - 5.373_971_6e-2;
     let near = x2 * near + 1.333_144_2e-1;
     let near = x2 * near - 3.333_328e-1;

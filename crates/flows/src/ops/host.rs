@@ -19,6 +19,8 @@
 //! ∂L/∂u = ∂L/∂û + w ∂L/∂x        ∂L/∂w += c ∂L/∂û + u ∂L/∂x + 2 w ∂L/∂s
 //! ```
 
+#![allow(clippy::needless_range_loop)] // Lanes go by their number.
+
 use std::iter::zip;
 
 use burn::backend::tensor::FloatTensor;

@@ -166,15 +166,14 @@ mod host {
         let pixels = shape[1];
         let (logits, x, grad) = (B::elements(&logits), B::elements(&x), B::elements(&grad));
         let mut out = vec![0.0; logits.len()];
-        let row = |(row, (out, (logits, &g))): (usize, (&mut [f32], (&[f32], &f32)))| {
-            let start = row * pixels % x.len();
-            gradient(out, logits, &x[start..start + pixels], g);
-        };
         out.par_chunks_exact_mut(pixels)
             .zip(logits.par_chunks_exact(pixels).zip(grad.par_iter()))
             .enumerate()
             .with_min_len(GRAIN.div_ceil(pixels))
-            .for_each(row);
+            .for_each(|(row, (out, (logits, g)))| {
+                let start = row * pixels % x.len();
+                gradient(out, logits, &x[start..start + pixels], *g);
+            });
         B::from_elements(out, shape)
     }
 
