@@ -2,6 +2,8 @@
 
 #![recursion_limit = "256"] // wgpu's types
 
+use std::sync::OnceLock;
+
 use burn::tensor::{Device, Distribution, Tensor};
 
 /// A backend to measure on.
@@ -15,6 +17,12 @@ pub struct Backend {
 
 /// flex, ndarray, and wgpu where it finds an adapter; where it does not, standard error says so.
 pub fn backends() -> Vec<Backend> {
+    // A device of wgpu is set up once in a process.
+    static BACKENDS: OnceLock<Vec<Backend>> = OnceLock::new();
+    BACKENDS.get_or_init(find).clone()
+}
+
+fn find() -> Vec<Backend> {
     #[allow(deprecated)] // by Burn, in favour of flex; offered all the same
     let ndarray = Device::ndarray();
     let mut backends = vec![

@@ -179,10 +179,13 @@ impl Chunk {
 }
 
 /// Rows that share a vector's lanes.
-const LANES: usize = 16;
+///
+/// So many that the compiler leaves the loops over them loops, and makes those vectors: it would unroll shorter ones and
+/// then gather numbers along the dimensions.
+const LANES: usize = 64;
 
 /// Fewer rows than this go singly.
-const FEW: usize = 4;
+const FEW: usize = 8;
 
 /// The layers of one owner.
 struct Stack<'a> {
@@ -422,7 +425,7 @@ vectorized! {
             let block = chunk.block(start);
             match block.count {
                 1 => stack.forward_block::<1, 8>(z, block, &mut packed),
-                _ => stack.forward_block::<LANES, 2>(z, block, &mut packed),
+                _ => stack.forward_block::<LANES, 1>(z, block, &mut packed),
             }
             start += block.count;
         }
@@ -445,7 +448,7 @@ vectorized! {
             let out = (&mut of_z, &mut of_layers[..]);
             match block.count {
                 1 => stack.backward_block::<1, 8>(z, grad, block, out),
-                _ => stack.backward_block::<LANES, 2>(z, grad, block, out),
+                _ => stack.backward_block::<LANES, 1>(z, grad, block, out),
             }
             start += block.count;
         }
