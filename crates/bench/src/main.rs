@@ -5,7 +5,7 @@
 
 #![recursion_limit = "256"] // wgpu's types
 
-use std::{num::NonZeroUsize, time::Instant};
+use std::{num::NonZeroUsize, process::ExitCode, time::Instant};
 
 use burn::{
     module::Module,
@@ -72,42 +72,48 @@ enum What {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Backend {
-    #[cfg(feature = "flex")]
     Flex,
-    #[cfg(feature = "ndarray")]
     Ndarray,
-    #[cfg(feature = "wgpu")]
     Wgpu,
     #[cfg(feature = "cuda")]
     Cuda,
 }
 
 impl Backend {
-    fn device(self) -> Device {
-        match self {
-            #[cfg(feature = "flex")]
+    /// The device, or why there is none.
+    fn device(self) -> Result<Device, String> {
+        Ok(match self {
             Self::Flex => Device::flex(),
-            #[cfg(feature = "ndarray")]
             #[allow(deprecated)] // by Burn, in favour of flex; offered all the same
             Self::Ndarray => Device::ndarray(),
-            #[cfg(feature = "wgpu")]
-            Self::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            Self::Wgpu => (Device::wgpu_options().init()).map_err(|error| {
+                format!("wgpu finds no usable GPU here ({error}); measure on the CPU with --backend flex")
+            })?,
             #[cfg(feature = "cuda")]
             Self::Cuda => Device::cuda(0),
-        }
+        })
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args = Args::parse();
     process::start();
+    let device = match args.backend.device() {
+        Ok(device) => device,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for &layers in &args.layers {
         let median = match args.what {
-            What::Step => step(&args, layers),
-            What::Nll => nll(&args, layers),
+            What::Step => step(&args, layers, &device),
+            What::Nll => nll(&args, layers, &device),
             What::Floor => floor(&args, layers),
-            What::Stack => stack(&args, layers, Planar::forward),
-            What::StackByTensors => stack(&args, layers, Planar::forward_by_tensor_operations),
+            What::Stack => stack(&args, layers, &device, Planar::forward),
+            What::StackByTensors => {
+                stack(&args, layers, &device, Planar::forward_by_tensor_operations)
+            }
         };
         let backend = format!("{:?}", args.backend).to_lowercase();
         println!(
@@ -122,6 +128,7 @@ fn main() {
             })
         );
     }
+    ExitCode::SUCCESS
 }
 
 /// The paper's model for 28 x 28 images.
@@ -151,8 +158,8 @@ fn images(rng: &mut SmallRng, batch: usize, device: &Device) -> Tensor<2> {
 }
 
 /// Milliseconds of a training step.
-fn step(args: &Args, layers: usize) -> f64 {
-    let device = args.backend.device().autodiff();
+fn step(args: &Args, layers: usize, device: &Device) -> f64 {
+    let device = device.clone().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
     let images = images(&mut rng, args.batch.get(), &device);
     let mut model = vae(args, layers, &device);
@@ -167,17 +174,16 @@ fn step(args: &Args, layers: usize) -> f64 {
 }
 
 /// Images a second of ln p(x) by importance sampling.
-fn nll(args: &Args, layers: usize) -> f64 {
-    let device = args.backend.device();
+fn nll(args: &Args, layers: usize, device: &Device) -> f64 {
     let mut rng = SmallRng::seed_from_u64(0);
-    let images = images(&mut rng, args.batch.get(), &device);
-    let model = vae(args, layers, &device).no_grad();
+    let images = images(&mut rng, args.batch.get(), device);
+    let model = vae(args, layers, device).no_grad();
     let sampling = ImportanceSampling {
         samples: args.samples.get(),
         rows_at_once: 5000,
     };
     let seconds = median(args.repeats.get(), || {
-        let noise = |n| normal(&mut rng, [n * args.batch.get(), args.latent.get()], &device);
+        let noise = |n| normal(&mut rng, [n * args.batch.get(), args.latent.get()], device);
         sampling
             .estimate(&model, images.clone(), noise)
             .expect("the device answers");
@@ -242,8 +248,13 @@ fn floor(args: &Args, layers: usize) -> f64 {
 }
 
 /// Milliseconds of the stack, forward and backward.
-fn stack(args: &Args, layers: usize, forward: fn(&Planar, Tensor<2>) -> Transformed) -> f64 {
-    let device = args.backend.device().autodiff();
+fn stack(
+    args: &Args,
+    layers: usize,
+    device: &Device,
+    forward: fn(&Planar, Tensor<2>) -> Transformed,
+) -> f64 {
+    let device = device.clone().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
     let numbers = Planar::parameters_per_layer(args.latent.get());
     let raw = normal(&mut rng, [args.batch.get(), layers, numbers], &device) * 0.1;

@@ -1,8 +1,7 @@
 //! What a network is made of, for [Burn](https://burn.dev): [`linear`] layers and [`maxout`].
 //!
-//! Burn's own operations zero, copy and add to what a matrix product returns; with a small batch and a wide layer that
-//! costs as much as half of the product. Here a product is written once, where it belongs, bias and all. On flex and
-//! ndarray, in `f32`; other backends and float types run Burn's own.
+//! Burn's own operations zero, copy and add to what a matrix product returns. Here a product is written once, where it
+//! belongs, bias and all. On flex and ndarray, in `f32`; other backends and float types run Burn's own.
 //!
 //! ```
 //! use burn::{nn::LinearConfig, tensor::{Device, Tensor}};

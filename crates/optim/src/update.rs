@@ -102,31 +102,26 @@ mod host {
     /// Numbers that a thread takes at a time: those of all four tensors fit in its cache.
     const CHUNK: usize = 1 << 14;
 
-    #[cfg(feature = "flex")]
-    impl UpdateOps for burn::backend::Flex {
-        fn update(
-            rule: Rule,
-            parameter: FloatTensor<Self>,
-            gradient: FloatTensor<Self>,
-            first: FloatTensor<Self>,
-            second: FloatTensor<Self>,
-        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-            update::<Self>(rule, parameter, gradient, first, second)
-        }
+    macro_rules! on_the_host {
+        ($backend:ty) => {
+            impl UpdateOps for $backend {
+                fn update(
+                    rule: Rule,
+                    parameter: FloatTensor<Self>,
+                    gradient: FloatTensor<Self>,
+                    first: FloatTensor<Self>,
+                    second: FloatTensor<Self>,
+                ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                    update::<Self>(rule, parameter, gradient, first, second)
+                }
+            }
+        };
     }
 
+    #[cfg(feature = "flex")]
+    on_the_host!(burn::backend::Flex);
     #[cfg(feature = "ndarray")]
-    impl UpdateOps for burn::backend::NdArray {
-        fn update(
-            rule: Rule,
-            parameter: FloatTensor<Self>,
-            gradient: FloatTensor<Self>,
-            first: FloatTensor<Self>,
-            second: FloatTensor<Self>,
-        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-            update::<Self>(rule, parameter, gradient, first, second)
-        }
-    }
+    on_the_host!(burn::backend::NdArray);
 
     /// Writes over the states, and the parameter over the gradient, which nobody needs afterwards: the parameter
     /// itself is still held by the module that the step started from.
