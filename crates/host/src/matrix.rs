@@ -1,4 +1,8 @@
+#![allow(clippy::needless_range_loop)] // Tiles go by their numbers.
+
 use gemm::Parallelism;
+
+use crate::{vectorized, write_chunks};
 
 /// A matrix of numbers in memory: row by row, or the transpose of one that is.
 #[derive(Clone, Copy, Debug)]
@@ -48,23 +52,50 @@ pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
         "a product of {:?} and {:?}",
         lhs.shape, rhs.shape
     );
-    if bias.is_none() && lhs.strides[1] == 1 && rhs.strides[0] == 1 && inner > 0 {
-        // Of two operands gemm rearranges that which runs along the longer side of what it writes. Written column by
-        // column it is the left one, which here is the small batch and not the large weight.
-        let turned = multiply(lhs, rhs, Vec::with_capacity(rows * columns), Order::Columns);
-        return transpose(&turned, [columns, rows]);
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), columns, "a bias for each column");
+        return multiply(lhs, rhs, repeated(bias, rows), Order::Rows);
     }
-    let mut out = Vec::with_capacity(rows * columns);
-    match bias {
-        Some(bias) => {
-            assert_eq!(bias.len(), columns, "a bias for each column");
-            (0..rows).for_each(|_| out.extend_from_slice(bias));
-        }
-        None if inner == 0 => out.resize(rows * columns, 0.0),
-        None => {}
+    if inner == 0 {
+        return vec![0.0; rows * columns];
     }
+    let both_along_inner = lhs.strides[1] == 1 && rhs.strides[0] == 1;
+    if both_along_inner && rows > 0 && rows * (inner + columns) < inner * columns {
+        return from_the_left(lhs, rhs);
+    }
+    let out = Vec::with_capacity(rows * columns);
     multiply(lhs, rhs, out, Order::Rows)
 }
+
+/// The product of x and the transpose of W, both stored row by row, with W the larger.
+///
+/// gemm wants one of the two transposed, the one that runs along the longer side of what it writes, and does that on
+/// one thread. Here x and the result are transposed, on all.
+fn from_the_left(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> {
+    let ([rows, inner], [_, columns]) = (lhs.shape, rhs.shape);
+    // gemm takes vectors of 16 rows as they are.
+    let height = rows.next_multiple_of(16);
+    let turned = transpose(lhs.elements, [rows, inner], [inner, height]);
+    let lhs = Matrix::new(&turned, [inner, height]).transpose();
+    let out = Vec::with_capacity(height * columns);
+    let out = multiply(lhs, rhs, out, Order::Columns);
+    transpose(&out, [columns, height], [rows, columns])
+}
+
+/// `row`, `times` times.
+fn repeated(row: &[f32], times: usize) -> Vec<f32> {
+    if row.is_empty() {
+        return Vec::new();
+    }
+    let chunk = GRAIN.div_ceil(row.len()) * row.len();
+    let (out, _) = write_chunks(times * row.len(), chunk, |_, out| {
+        (out.chunks_exact_mut(row.len())).for_each(|out| out.copy_from_slice(row));
+    });
+    out
+}
+
+/// Numbers that are worth a thread's while.
+const GRAIN: usize = 1 << 14;
 
 /// How a product lies in memory.
 enum Order {
@@ -121,21 +152,56 @@ fn multiply(lhs: Matrix<'_>, rhs: Matrix<'_>, mut out: Vec<f32>, by: Order) -> V
     out
 }
 
-/// The elements of a matrix of this shape, row by row, column by column.
-fn transpose(elements: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
-    // Tile by tile, so that both sides stay in the cache.
-    const TILE: usize = 16;
-    let mut out = vec![0.0; elements.len()];
-    for row in (0..rows).step_by(TILE) {
-        for column in (0..columns).step_by(TILE) {
-            for row in row..rows.min(row + TILE) {
-                for column in column..columns.min(column + TILE) {
-                    out[column * rows + row] = elements[row * columns + column];
+/// The transpose of `elements: [rows, columns]`, cut or filled up with zeros to the shape `to`.
+fn transpose(elements: &[f32], [_, columns]: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+    let chunk = GRAIN.div_ceil(to[1] * TILE) * to[1] * TILE;
+    let (out, _) = write_chunks(to[0] * to[1], chunk, |i, out| {
+        transpose_into(out, to[1], elements, columns, i * chunk / to[1]);
+    });
+    out
+}
+
+/// Tile by tile, so that both sides stay in the cache, and the tile in registers.
+const TILE: usize = 16;
+
+vectorized! {
+    /// Writes as many columns of the rows `from`, from column `first` on, as `to` has rows of `width`.
+    fn transpose_into(to: &mut [f32], width: usize, from: &[f32], columns: usize, first: usize) {
+        let rows_of_from = width.min(from.len() / columns);
+        for (block, to) in to.chunks_mut(TILE * width).enumerate() {
+            let column = first + block * TILE;
+            let count = to.len() / width;
+            let mut row = 0;
+            while row < rows_of_from {
+                let rows = TILE.min(rows_of_from - row);
+                let from = &from[row * columns + column..];
+                if count == TILE && rows == TILE {
+                    tile(&mut to[row..], width, from, columns);
+                } else {
+                    for i in 0..count {
+                        for j in 0..rows {
+                            to[i * width + row + j] = from[j * columns + i];
+                        }
+                    }
                 }
+                row += TILE;
             }
         }
     }
-    out
+}
+
+#[inline(always)]
+fn tile(to: &mut [f32], width: usize, from: &[f32], columns: usize) {
+    let mut tile = [[0.0; TILE]; TILE];
+    for j in 0..TILE {
+        tile[j].copy_from_slice(&from[j * columns..][..TILE]);
+    }
+    for i in 0..TILE {
+        let to = &mut to[i * width..][..TILE];
+        for j in 0..TILE {
+            to[j] = tile[j][i];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +219,8 @@ mod tests {
             [3, 5, 2],
             [17, 33, 65],
             [100, 40, 130],
+            [3, 400, 300],
+            [33, 130, 257],
             [2, 0, 3],
             [0, 2, 3],
         ] {

@@ -1,17 +1,14 @@
+use std::iter::zip;
+
 use burn::{
     backend::{
-        Autodiff, Backend, Dispatch,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-        backend_extension,
-        tensor::FloatTensor,
+        Autodiff, Backend, Dispatch, TensorMetadata,
+        autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
     nn::Linear,
     tensor::Tensor,
 };
+use burn_host::{Host, Matrix, product, tracked, vectorized, write_chunks};
 
 use crate::is_fused;
 
@@ -26,11 +23,7 @@ pub fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     let weight = layer.weight.val();
     match &layer.bias {
         Some(bias) if is_fused(&x) && is_fused(&weight) => {
-            let ([rows, width], [inputs, outputs]) = (x.dims(), weight.dims());
-            assert!(
-                width == inputs,
-                "a layer from {inputs} to {outputs} takes [rows, {inputs}], got [{rows}, {width}]"
-            );
+            check(&x, &weight);
             Tensor::from_dispatch(Dispatch::affine(
                 x.into_dispatch(),
                 weight.into_dispatch(),
@@ -39,6 +32,14 @@ pub fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
         }
         _ => layer.forward(x),
     }
+}
+
+pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
+    let ([rows, width], [inputs, outputs]) = (x.dims(), weight.dims());
+    assert!(
+        width == inputs,
+        "a layer from {inputs} to {outputs} takes [rows, {inputs}], got [{rows}, {width}]"
+    );
 }
 
 #[backend_extension(
@@ -55,144 +56,104 @@ trait AffineOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// The derivatives of [`AffineOps`], from that of its output.
-trait AffineBackwardOps: Backend {
-    fn grad_of_x(weight: &FloatTensor<Self>, grad: &FloatTensor<Self>) -> FloatTensor<Self>;
-    fn grad_of_weight(x: &FloatTensor<Self>, grad: &FloatTensor<Self>) -> FloatTensor<Self>;
-    fn grad_of_bias(grad: &FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-#[derive(Debug)]
-struct Affine;
-
-impl<B: AffineBackwardOps> Backward<B, 3> for Affine {
-    type State = (FloatTensor<B>, FloatTensor<B>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let [of_x, of_weight, of_bias] = ops.parents;
-        let (x, weight) = ops.state;
-        let grad = grads.consume::<B>(&ops.node);
-        if let Some(node) = of_weight {
-            grads.register::<B>(node.id, B::grad_of_weight(&x, &grad));
-        }
-        if let Some(node) = of_bias {
-            grads.register::<B>(node.id, B::grad_of_bias(&grad));
-        }
-        if let Some(node) = of_x {
-            grads.register::<B>(node.id, B::grad_of_x(&weight, &grad));
-        }
-    }
-}
-
-impl<B: AffineOps + AffineBackwardOps, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
+impl<B: AffineOps + Host, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
     fn affine(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let parents = [x.node(), weight.node(), bias.node()];
+        let inputs = [x.node(), weight.node(), bias.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let output = B::affine(x.clone(), weight.clone(), bias.into_primitive());
-        match Affine.prepare::<C>(parents).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, weight), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        tracked::<B, C, 3>(
+            inputs,
+            output,
+            move |grad, [x_wants, weight_wants, bias_wants]| {
+                [
+                    x_wants.then(|| grad_of_x::<B>(&weight, &grad)),
+                    weight_wants.then(|| grad_of_weight::<B>(&x, &grad)),
+                    bias_wants.then(|| grad_of_bias::<B>(&grad)),
+                ]
+            },
+        )
     }
 }
 
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host {
-    use std::iter::zip;
-
-    use burn::backend::TensorMetadata;
-    use burn_host::{Host, Matrix, product, vectorized};
-    use rayon::prelude::*;
-
-    use super::*;
-
-    macro_rules! on_the_host {
-        ($backend:ty) => {
-            impl AffineOps for $backend {
-                fn affine(
-                    x: FloatTensor<Self>,
-                    weight: FloatTensor<Self>,
-                    bias: FloatTensor<Self>,
-                ) -> FloatTensor<Self> {
-                    let [rows, inputs] = x.shape().dims();
-                    let [_, outputs] = weight.shape().dims();
-                    let elements = product(
-                        Matrix::new(&Self::elements(&x), [rows, inputs]),
-                        Matrix::new(&Self::elements(&weight), [inputs, outputs]),
-                        Some(&Self::elements(&bias)),
-                    );
-                    Self::from_elements(elements, [rows, outputs])
-                }
+macro_rules! on_the_host {
+    ($backend:ty) => {
+        impl AffineOps for $backend {
+            fn affine(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                products::<Self>(&x, &weight, Some(&bias))
             }
+        }
+    };
+}
 
-            impl AffineBackwardOps for $backend {
-                fn grad_of_x(
-                    weight: &FloatTensor<Self>,
-                    grad: &FloatTensor<Self>,
-                ) -> FloatTensor<Self> {
-                    let [inputs, outputs] = weight.shape().dims();
-                    let [rows, _] = grad.shape().dims();
-                    let elements = product(
-                        Matrix::new(&Self::elements(grad), [rows, outputs]),
-                        Matrix::new(&Self::elements(weight), [inputs, outputs]).transpose(),
-                        None,
-                    );
-                    Self::from_elements(elements, [rows, inputs])
-                }
+#[cfg(feature = "flex")]
+on_the_host!(burn::backend::Flex);
+#[cfg(feature = "ndarray")]
+on_the_host!(burn::backend::NdArray);
 
-                fn grad_of_weight(
-                    x: &FloatTensor<Self>,
-                    grad: &FloatTensor<Self>,
-                ) -> FloatTensor<Self> {
-                    let ([rows, inputs], [_, outputs]) = (x.shape().dims(), grad.shape().dims());
-                    let elements = product(
-                        Matrix::new(&Self::elements(x), [rows, inputs]).transpose(),
-                        Matrix::new(&Self::elements(grad), [rows, outputs]),
-                        None,
-                    );
-                    Self::from_elements(elements, [inputs, outputs])
-                }
+pub(crate) fn products<B: Host>(
+    x: &FloatTensor<B>,
+    weight: &FloatTensor<B>,
+    bias: Option<&FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let ([rows, inputs], [_, outputs]) = (x.shape().dims(), weight.shape().dims());
+    let elements = product(
+        Matrix::new(&B::elements(x), [rows, inputs]),
+        Matrix::new(&B::elements(weight), [inputs, outputs]),
+        bias.map(B::elements).as_deref(),
+    );
+    B::from_elements(elements, [rows, outputs])
+}
 
-                fn grad_of_bias(grad: &FloatTensor<Self>) -> FloatTensor<Self> {
-                    let [_, outputs] = grad.shape().dims();
-                    let sums = column_sums(&Self::elements(grad), outputs);
-                    Self::from_elements(sums, [outputs])
-                }
-            }
-        };
-    }
+pub(crate) fn grad_of_x<B: Host>(weight: &FloatTensor<B>, grad: &FloatTensor<B>) -> FloatTensor<B> {
+    let ([inputs, outputs], [rows, _]) = (weight.shape().dims(), grad.shape().dims());
+    let elements = product(
+        Matrix::new(&B::elements(grad), [rows, outputs]),
+        Matrix::new(&B::elements(weight), [inputs, outputs]).transpose(),
+        None,
+    );
+    B::from_elements(elements, [rows, inputs])
+}
 
-    #[cfg(feature = "flex")]
-    on_the_host!(burn::backend::Flex);
-    #[cfg(feature = "ndarray")]
-    on_the_host!(burn::backend::NdArray);
+pub(crate) fn grad_of_weight<B: Host>(x: &FloatTensor<B>, grad: &FloatTensor<B>) -> FloatTensor<B> {
+    let ([rows, inputs], [_, outputs]) = (x.shape().dims(), grad.shape().dims());
+    let elements = product(
+        Matrix::new(&B::elements(x), [rows, inputs]).transpose(),
+        Matrix::new(&B::elements(grad), [rows, outputs]),
+        None,
+    );
+    B::from_elements(elements, [inputs, outputs])
+}
 
-    /// Columns that a thread takes at a time.
-    const COLUMNS: usize = 512;
+pub(crate) fn grad_of_bias<B: Host>(grad: &FloatTensor<B>) -> FloatTensor<B> {
+    let [_, outputs] = grad.shape().dims();
+    let sums = column_sums(&B::elements(grad), outputs);
+    B::from_elements(sums, [outputs])
+}
 
-    fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
-        let mut sums = vec![0.0; columns];
-        (sums.par_chunks_mut(COLUMNS).enumerate())
-            .for_each(|(i, sums)| add_rows(elements, columns, i * COLUMNS, sums));
-        sums
-    }
+/// Columns that a thread takes at a time.
+const COLUMNS: usize = 512;
 
-    vectorized! {
-        /// Adds the part of each row that starts at `start`.
-        fn add_rows(elements: &[f32], columns: usize, start: usize, sums: &mut [f32]) {
-            for row in elements.chunks_exact(columns) {
-                for (sum, x) in zip(&mut *sums, &row[start..]) {
-                    *sum += x;
-                }
+fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
+    let (sums, _) = write_chunks(columns, COLUMNS, |i, sums| {
+        add_rows(elements, columns, i * COLUMNS, sums);
+    });
+    sums
+}
+
+vectorized! {
+    /// Adds the part of each row that starts at `start`.
+    fn add_rows(elements: &[f32], columns: usize, start: usize, sums: &mut [f32]) {
+        for row in elements.chunks_exact(columns) {
+            for (sum, x) in zip(&mut *sums, &row[start..]) {
+                *sum += x;
             }
         }
     }

@@ -1,38 +1,54 @@
+#![allow(clippy::needless_range_loop)] // Neighbours go by their number.
+
+use std::iter::zip;
+
 use burn::{
     backend::{
-        Autodiff, Backend, Dispatch,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-        backend_extension,
-        tensor::FloatTensor,
+        Autodiff, Backend, Dispatch, TensorMetadata,
+        autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
+    nn::Linear,
     tensor::Tensor,
 };
+use burn_host::{Host, tracked, vectorized, write_chunks};
 
-use crate::is_fused;
+use crate::{
+    is_fused,
+    linear::{self, check, grad_of_bias, grad_of_weight, grad_of_x},
+};
 
-/// The largest of each `window` neighbours (Goodfellow et al., *Maxout Networks*, 2013).
+/// The largest of each `window` neighbours of x W + b (Goodfellow et al., *Maxout Networks*, 2013).
 ///
-/// `x: [rows, units · window]` to `[rows, units]`. The gradient goes to the first of equal ones.
+/// `x: [rows, inputs]` to `[rows, units]`, with a layer to units · window outputs. The gradient goes to the first of
+/// equal ones.
 ///
 /// # Panics
 ///
-/// When `window` is 0 or does not divide the width of `x`.
-pub fn maxout(x: Tensor<2>, window: usize) -> Tensor<2> {
-    let [rows, width] = x.dims();
+/// When `x` has another width than the layer takes, or when `window` is 0 or does not divide the layer's outputs.
+pub fn maxout(layer: &Linear, x: Tensor<2>, window: usize) -> Tensor<2> {
+    let weight = layer.weight.val();
+    let [_, outputs] = weight.dims();
     assert!(
-        window > 0 && width % window == 0,
-        "[{rows}, {width}] does not fall into windows of {window}"
+        window > 0 && outputs % window == 0,
+        "{outputs} outputs do not fall into windows of {window}"
     );
-    if is_fused(&x) {
-        Tensor::from_dispatch(Dispatch::maxout(x.into_dispatch(), window))
-    } else {
-        x.reshape([rows, width / window, window])
-            .max_dim(2)
-            .squeeze_dim(2)
+    match &layer.bias {
+        Some(bias) if outputs > 0 && is_fused(&x) && is_fused(&weight) => {
+            check(&x, &weight);
+            Tensor::from_dispatch(Dispatch::maxout(
+                x.into_dispatch(),
+                weight.into_dispatch(),
+                bias.val().into_dispatch(),
+                window,
+            ))
+        }
+        _ => {
+            let y = linear::linear(layer, x);
+            let [rows, _] = y.dims();
+            y.reshape([rows, outputs / window, window])
+                .max_dim(2)
+                .squeeze_dim(2)
+        }
     }
 }
 
@@ -42,158 +58,174 @@ pub fn maxout(x: Tensor<2>, window: usize) -> Tensor<2> {
     Autodiff,
 )]
 trait MaxoutOps: Backend {
-    /// `x: [rows, units · window]` to `[rows, units]`.
-    fn maxout(x: FloatTensor<Self>, window: usize) -> FloatTensor<Self>;
-}
-
-/// The derivative of [`MaxoutOps`].
-trait MaxoutBackwardOps: Backend {
-    /// The gradient of `x` from `grad: [rows, units]`.
-    fn maxout_backward(
+    /// `x: [rows, inputs]`, `weight: [inputs, units · window]` and `bias: [units · window]` to `[rows, units]`.
+    fn maxout(
         x: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         window: usize,
     ) -> FloatTensor<Self>;
 }
 
-#[derive(Debug)]
-struct Maxout;
+impl<B: MaxoutOps + Host, C: CheckpointStrategy> MaxoutOps for Autodiff<B, C> {
+    fn maxout(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        window: usize,
+    ) -> FloatTensor<Self> {
+        let inputs = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
+        let products = linear::products::<B>(&x, &weight, None);
+        let output = largest::<B>(&products, &bias, window);
+        tracked::<B, C, 3>(
+            inputs,
+            output,
+            move |grad, [x_wants, weight_wants, bias_wants]| {
+                let grad = grad_of_products::<B>(&products, &bias, &grad, window);
+                [
+                    x_wants.then(|| grad_of_x::<B>(&weight, &grad)),
+                    weight_wants.then(|| grad_of_weight::<B>(&x, &grad)),
+                    bias_wants.then(|| grad_of_bias::<B>(&grad)),
+                ]
+            },
+        )
+    }
+}
 
-impl<B: MaxoutBackwardOps> Backward<B, 1> for Maxout {
-    type State = (FloatTensor<B>, usize);
+macro_rules! on_the_host {
+    ($backend:ty) => {
+        impl MaxoutOps for $backend {
+            fn maxout(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                window: usize,
+            ) -> FloatTensor<Self> {
+                let products = linear::products::<Self>(&x, &weight, None);
+                largest::<Self>(&products, &bias, window)
+            }
+        }
+    };
+}
 
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
+#[cfg(feature = "flex")]
+on_the_host!(burn::backend::Flex);
+#[cfg(feature = "ndarray")]
+on_the_host!(burn::backend::NdArray);
+
+/// Outputs that are worth a thread's while.
+const GRAIN: usize = 1 << 14;
+
+/// The bias is added here, where each product is read anyway.
+fn largest<B: Host>(
+    products: &FloatTensor<B>,
+    bias: &FloatTensor<B>,
+    window: usize,
+) -> FloatTensor<B> {
+    let [rows, outputs] = products.shape().dims();
+    let (products, bias) = (B::elements(products), B::elements(bias));
+    let (units, at_once) = (outputs / window, GRAIN.div_ceil(outputs));
+    let (out, _) = write_chunks(rows * units, at_once * units, |i, out| {
+        largest_rows(out, &products[i * at_once * outputs..], &bias, window);
+    });
+    B::from_elements(out, [rows, units])
+}
+
+fn grad_of_products<B: Host>(
+    products: &FloatTensor<B>,
+    bias: &FloatTensor<B>,
+    grad: &FloatTensor<B>,
+    window: usize,
+) -> FloatTensor<B> {
+    let [rows, outputs] = products.shape().dims();
+    let (products, bias, grad) = (B::elements(products), B::elements(bias), B::elements(grad));
+    let (units, at_once) = (outputs / window, GRAIN.div_ceil(outputs));
+    let (out, _) = write_chunks(rows * outputs, at_once * outputs, |i, out| {
+        let (products, grad) = (
+            &products[i * at_once * outputs..],
+            &grad[i * at_once * units..],
+        );
+        to_largest_rows(out, products, &bias, grad, window);
+    });
+    B::from_elements(out, [rows, outputs])
+}
+
+// With a window that the compiler knows the loops become vectors without a branch: 2 and 4 are the usual ones.
+vectorized! {
+    fn largest_rows(out: &mut [f32], products: &[f32], bias: &[f32], window: usize) {
+        let rows = zip(
+            out.chunks_exact_mut(bias.len() / window),
+            products.chunks_exact(bias.len()),
+        );
+        for (out, products) in rows {
+            match window {
+                2 => largest_units(out, products, bias, 2),
+                4 => largest_units(out, products, bias, 4),
+                _ => largest_units(out, products, bias, window),
+            }
+        }
+    }
+
+    fn to_largest_rows(
+        out: &mut [f32],
+        products: &[f32],
+        bias: &[f32],
+        grad: &[f32],
+        window: usize,
     ) {
-        let [parent] = ops.parents;
-        let (x, window) = ops.state;
-        let grad = grads.consume::<B>(&ops.node);
-        if let Some(node) = parent {
-            grads.register::<B>(node.id, B::maxout_backward(x, grad, window));
+        let rows = zip(
+            out.chunks_exact_mut(bias.len()),
+            products.chunks_exact(bias.len()),
+        );
+        for ((out, products), grad) in zip(rows, grad.chunks_exact(bias.len() / window)) {
+            match window {
+                2 => to_largest_units(out, products, (bias, grad), 2),
+                4 => to_largest_units(out, products, (bias, grad), 4),
+                _ => to_largest_units(out, products, (bias, grad), window),
+            }
         }
     }
 }
 
-impl<B: MaxoutOps + MaxoutBackwardOps, C: CheckpointStrategy> MaxoutOps for Autodiff<B, C> {
-    fn maxout(x: FloatTensor<Self>, window: usize) -> FloatTensor<Self> {
-        let parents = [x.node()];
-        let x = x.into_primitive();
-        let output = B::maxout(x.clone(), window);
-        match Maxout.prepare::<C>(parents).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, window), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+#[inline(always)]
+fn largest_units(out: &mut [f32], products: &[f32], bias: &[f32], window: usize) {
+    let units = zip(products.chunks_exact(window), bias.chunks_exact(window));
+    for (out, (products, bias)) in zip(out, units) {
+        *out = largest_of(products, bias, window);
     }
 }
 
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host {
-    use std::iter::zip;
-
-    use burn::backend::TensorMetadata;
-    use burn_host::{Host, vectorized};
-    use rayon::prelude::*;
-
-    use super::*;
-
-    macro_rules! on_the_host {
-        ($backend:ty) => {
-            impl MaxoutOps for $backend {
-                fn maxout(x: FloatTensor<Self>, window: usize) -> FloatTensor<Self> {
-                    let [rows, width] = x.shape().dims();
-                    let largest = forward(&Self::elements(&x), window);
-                    Self::from_elements(largest, [rows, width / window])
-                }
-            }
-
-            impl MaxoutBackwardOps for $backend {
-                fn maxout_backward(
-                    x: FloatTensor<Self>,
-                    grad: FloatTensor<Self>,
-                    window: usize,
-                ) -> FloatTensor<Self> {
-                    let out = backward(&Self::elements(&x), &Self::elements(&grad), window);
-                    Self::from_elements(out, x.shape())
-                }
-            }
-        };
+/// NaN where there is one.
+#[inline(always)]
+fn largest_of(products: &[f32], bias: &[f32], window: usize) -> f32 {
+    let mut largest = products[0] + bias[0];
+    for i in 1..window {
+        let x = products[i] + bias[i];
+        let is_larger = x > largest || x.is_nan();
+        largest = if is_larger { x } else { largest };
     }
+    largest
+}
 
-    #[cfg(feature = "flex")]
-    on_the_host!(burn::backend::Flex);
-    #[cfg(feature = "ndarray")]
-    on_the_host!(burn::backend::NdArray);
-
-    /// Units that a thread takes at a time.
-    const UNITS: usize = 4096;
-
-    /// Units that are looked at side by side, without a branch: which neighbour is the largest nobody can predict.
-    const LANES: usize = 16;
-
-    /// The largest of each window and its place, the first of equal ones; NaN counts as largest.
-    #[inline(always)]
-    fn largest(x: &[f32], window: usize) -> ([f32; LANES], [f32; LANES]) {
-        let (mut best, mut at) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
-        for place in 0..window {
-            // Unit by unit into the lanes first, so that they are compared together.
-            let mut now = [0.0; LANES];
-            for (now, x) in zip(&mut now, x.chunks_exact(window)) {
-                *now = x[place];
-            }
-            for lane in 0..LANES {
-                let is_larger = now[lane] > best[lane] || now[lane].is_nan();
-                best[lane] = if is_larger { now[lane] } else { best[lane] };
-                at[lane] = if is_larger { place as f32 } else { at[lane] };
-            }
-        }
-        (best, at)
-    }
-
-    fn forward(x: &[f32], window: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len() / window];
-        (out.par_chunks_mut(UNITS).zip(x.par_chunks(UNITS * window)))
-            .for_each(|(out, x)| chunk_forward(out, x, window));
-        out
-    }
-
-    vectorized! {
-        fn chunk_forward(out: &mut [f32], x: &[f32], window: usize) {
-            for (out, x) in zip(out.chunks_mut(LANES), x.chunks(LANES * window)) {
-                let (best, _) = largest(x, window);
-                out.copy_from_slice(&best[..out.len()]);
-            }
-        }
-    }
-
-    fn backward(x: &[f32], grad: &[f32], window: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(UNITS * window)
-            .zip(x.par_chunks(UNITS * window).zip(grad.par_chunks(UNITS)))
-            .for_each(|(out, (x, grad))| chunk_backward(out, x, grad, window));
-        out
-    }
-
-    vectorized! {
-        fn chunk_backward(out: &mut [f32], x: &[f32], grad: &[f32], window: usize) {
-            let blocks = zip(out.chunks_mut(LANES * window), x.chunks(LANES * window));
-            for ((out, x), grad) in zip(blocks, grad.chunks(LANES)) {
-                let (_, at) = largest(x, window);
-                let mut of_units = [0.0; LANES];
-                of_units[..grad.len()].copy_from_slice(grad);
-                for place in 0..window {
-                    let mut of_place = [0.0; LANES];
-                    for lane in 0..LANES {
-                        let is_at = at[lane] == place as f32;
-                        of_place[lane] = if is_at { of_units[lane] } else { 0.0 };
-                    }
-                    for (out, of_place) in zip(out.chunks_exact_mut(window), of_place) {
-                        out[place] = of_place;
-                    }
-                }
-            }
+/// Each unit's gradient to the first of its largest.
+#[inline(always)]
+fn to_largest_units(
+    out: &mut [f32],
+    products: &[f32],
+    (bias, grad): (&[f32], &[f32]),
+    window: usize,
+) {
+    let units = zip(products.chunks_exact(window), bias.chunks_exact(window));
+    let units = zip(out.chunks_exact_mut(window), units);
+    for ((out, (products, bias)), grad) in zip(units, grad) {
+        let largest = largest_of(products, bias, window);
+        let mut left = *grad;
+        for i in 0..window {
+            let x = products[i] + bias[i];
+            let is_largest = x == largest || x.is_nan();
+            out[i] = if is_largest { left } else { 0.0 };
+            left = if is_largest { 0.0 } else { left };
         }
     }
 }

@@ -25,6 +25,9 @@
 //! assert!(loss(&model).into_scalar::<f32>() < before);
 //! ```
 
+// Without a CPU backend nobody calls what is written for them.
+#![cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
+
 // Where Burn's derive of `RecordState` looks for them.
 use burn::optim::{RecordState, StateSink, StateSource};
 

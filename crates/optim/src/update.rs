@@ -3,10 +3,14 @@
 // The trait names burn-ndarray, which Burn drops in 0.23; this project offers it.
 #![allow(deprecated)]
 
+use std::iter::zip;
+
 use burn::{
-    backend::{Backend, Dispatch, DispatchTensorKind, backend_extension, tensor::FloatTensor},
-    tensor::{DType, Tensor},
+    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
+    tensor::Tensor,
 };
+use burn_host::{Host, vectorized};
+use rayon::prelude::*;
 
 use crate::{adam, adamax, rmsprop};
 
@@ -42,11 +46,10 @@ pub fn update<const D: usize>(
     first: Tensor<D>,
     second: Tensor<D>,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    let of_f32 = [&parameter, &gradient, &first, &second]
-        .iter()
-        .all(|tensor| tensor.dtype() == DType::F32);
-    let kind = parameter.clone().into_dispatch().kind;
-    if of_f32 && is_fused(&kind) {
+    if [&parameter, &gradient, &first, &second]
+        .into_iter()
+        .all(is_fused)
+    {
         let (parameter, first, second) = Dispatch::update(
             rule,
             parameter.into_dispatch(),
@@ -78,101 +81,81 @@ fn by_tensor_operations<const D: usize>(
     }
 }
 
-/// Whether [`UpdateOps`] is implemented where a tensor of this kind lives.
-#[allow(unreachable_patterns)] // Which backends there are besides is for Burn's features to say.
-fn is_fused(kind: &DispatchTensorKind) -> bool {
-    match kind {
-        #[cfg(feature = "flex")]
-        DispatchTensorKind::Flex(_) => true,
-        #[cfg(feature = "ndarray")]
-        DispatchTensorKind::NdArray(_) => true,
-        _ => false,
+burn_host::fused_on!(Flex: "flex", NdArray: "ndarray");
+
+macro_rules! on_the_host {
+    ($backend:ty) => {
+        impl UpdateOps for $backend {
+            fn update(
+                rule: Rule,
+                parameter: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                first: FloatTensor<Self>,
+                second: FloatTensor<Self>,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                in_place::<Self>(rule, parameter, gradient, first, second)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "flex")]
+on_the_host!(burn::backend::Flex);
+#[cfg(feature = "ndarray")]
+on_the_host!(burn::backend::NdArray);
+
+/// Writes over the states, and the parameter over the gradient, which nobody needs afterwards: the parameter
+/// itself is still held by the module that the step started from.
+fn in_place<B: Host>(
+    rule: Rule,
+    parameter: FloatTensor<B>,
+    mut gradient: FloatTensor<B>,
+    mut first: FloatTensor<B>,
+    mut second: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let slices = (
+        &*B::elements(&parameter),
+        B::elements_mut(&mut gradient),
+        B::elements_mut(&mut first),
+        B::elements_mut(&mut second),
+    );
+    each(slices, rule);
+    (gradient, first, second)
+}
+
+/// Numbers that a thread takes at a time: those of all four tensors fit in its cache.
+const CHUNK: usize = 1 << 14;
+
+type Slices<'a> = (&'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+
+fn each((parameter, gradient, first, second): Slices<'_>, rule: Rule) {
+    (
+        parameter.par_chunks(CHUNK),
+        gradient.par_chunks_mut(CHUNK),
+        first.par_chunks_mut(CHUNK),
+        second.par_chunks_mut(CHUNK),
+    )
+        .into_par_iter()
+        .for_each(|slices| chunk(slices, rule));
+}
+
+vectorized! {
+    fn chunk(slices: Slices<'_>, rule: Rule) {
+        match rule {
+            Rule::RmsProp(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+            Rule::Adam(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+            Rule::Adamax(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+        }
     }
 }
 
-#[cfg(any(feature = "flex", feature = "ndarray"))]
-mod host {
-    use std::iter::zip;
-
-    use burn_host::{Host, vectorized};
-    use rayon::prelude::*;
-
-    use super::*;
-
-    /// Numbers that a thread takes at a time: those of all four tensors fit in its cache.
-    const CHUNK: usize = 1 << 14;
-
-    macro_rules! on_the_host {
-        ($backend:ty) => {
-            impl UpdateOps for $backend {
-                fn update(
-                    rule: Rule,
-                    parameter: FloatTensor<Self>,
-                    gradient: FloatTensor<Self>,
-                    first: FloatTensor<Self>,
-                    second: FloatTensor<Self>,
-                ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                    update::<Self>(rule, parameter, gradient, first, second)
-                }
-            }
-        };
-    }
-
-    #[cfg(feature = "flex")]
-    on_the_host!(burn::backend::Flex);
-    #[cfg(feature = "ndarray")]
-    on_the_host!(burn::backend::NdArray);
-
-    /// Writes over the states, and the parameter over the gradient, which nobody needs afterwards: the parameter
-    /// itself is still held by the module that the step started from.
-    fn update<B: Host>(
-        rule: Rule,
-        parameter: FloatTensor<B>,
-        mut gradient: FloatTensor<B>,
-        mut first: FloatTensor<B>,
-        mut second: FloatTensor<B>,
-    ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-        let slices = (
-            &*B::elements(&parameter),
-            B::elements_mut(&mut gradient),
-            B::elements_mut(&mut first),
-            B::elements_mut(&mut second),
-        );
-        each(slices, rule);
-        (gradient, first, second)
-    }
-
-    type Slices<'a> = (&'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
-
-    fn each((parameter, gradient, first, second): Slices<'_>, rule: Rule) {
-        (
-            parameter.par_chunks(CHUNK),
-            gradient.par_chunks_mut(CHUNK),
-            first.par_chunks_mut(CHUNK),
-            second.par_chunks_mut(CHUNK),
-        )
-            .into_par_iter()
-            .for_each(|slices| chunk(slices, rule));
-    }
-
-    vectorized! {
-        fn chunk(slices: Slices<'_>, rule: Rule) {
-            match rule {
-                Rule::RmsProp(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
-                Rule::Adam(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
-                Rule::Adamax(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn numbers(
-        (parameter, gradient, first, second): Slices<'_>,
-        step: impl Fn(f32, f32, f32, f32) -> (f32, f32, f32),
-    ) {
-        let states = zip(first, second);
-        for ((p, g), (a, b)) in zip(zip(parameter, gradient), states) {
-            (*g, *a, *b) = step(*p, *g, *a, *b);
-        }
+#[inline(always)]
+fn numbers(
+    (parameter, gradient, first, second): Slices<'_>,
+    step: impl Fn(f32, f32, f32, f32) -> (f32, f32, f32),
+) {
+    let states = zip(first, second);
+    for ((p, g), (a, b)) in zip(zip(parameter, gradient), states) {
+        (*g, *a, *b) = step(*p, *g, *a, *b);
     }
 }

@@ -29,7 +29,7 @@ pub fn bernoulli_log_likelihood(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
     let [rows, pixels] = logits.dims();
     let [batch, width] = x.dims();
     assert!(
-        pixels == width && rows % batch == 0,
+        pixels == width && rows.is_multiple_of(batch),
         "logits [{rows}, {pixels}] do not belong to images [{batch}, {width}]"
     );
     bernoulli(&logits, &x).unwrap_or_else(|| by_tensor_operations(logits, x))
