@@ -1,5 +1,7 @@
 use burn::tensor::{Device, Distribution, Tensor};
 
+use crate::ops::gaussian;
+
 /// A Gaussian with a diagonal covariance: the base of a flow.
 ///
 /// Its rows are the distributions of `batch` examples, or one that all points share.
@@ -51,6 +53,12 @@ impl DiagonalGaussian {
     ///
     /// When `noise` has another dimension, or a number of rows that `batch` does not divide.
     pub fn rsample_and_log_prob(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+        self.check(&noise);
+        gaussian::rsample(&self.mean, &self.log_var, &noise)
+            .unwrap_or_else(|| self.rsample_by_tensor_operations(noise))
+    }
+
+    fn rsample_by_tensor_operations(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let [rows, dim] = noise.dims();
         let noise = self.by_example(noise);
         let (mean, log_var) = self.broadcast();
@@ -65,19 +73,28 @@ impl DiagonalGaussian {
     ///
     /// As [`rsample_and_log_prob`](Self::rsample_and_log_prob).
     pub fn log_prob(&self, value: Tensor<2>) -> Tensor<1> {
+        self.check(&value);
+        gaussian::log_prob(&self.mean, &self.log_var, &value)
+            .unwrap_or_else(|| self.log_prob_by_tensor_operations(value))
+    }
+
+    fn log_prob_by_tensor_operations(&self, value: Tensor<2>) -> Tensor<1> {
         let value = self.by_example(value);
         let (mean, log_var) = self.broadcast();
         let noise = (value - mean) * log_var.clone().div_scalar(-2.0).exp();
         log_density(noise, log_var)
     }
 
-    fn by_example(&self, points: Tensor<2>) -> Tensor<3> {
-        let [rows, dim] = points.dims();
-        let [batch, own] = self.dims();
+    fn check(&self, points: &Tensor<2>) {
+        let ([rows, dim], [batch, own]) = (points.dims(), self.dims());
         assert!(
             dim == own && rows % batch == 0,
             "{batch} Gaussians in {own} dimensions take points [n · {batch}, {own}], got [{rows}, {dim}]"
         );
+    }
+
+    fn by_example(&self, points: Tensor<2>) -> Tensor<3> {
+        let ([rows, dim], [batch, _]) = (points.dims(), self.dims());
         points.reshape([rows / batch, batch, dim])
     }
 

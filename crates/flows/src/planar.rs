@@ -179,7 +179,7 @@ impl Planar {
     /// When `z` has another dimension, or a number of rows that `owners` does not divide.
     pub fn forward(&self, z: Tensor<2>) -> Transformed {
         self.check(&z);
-        ops::planar(&self.raw, &z, self.constraint)
+        ops::planar::planar(&self.raw, &z, self.constraint)
             .unwrap_or_else(|| self.forward_by_tensor_operations(z))
     }
 

@@ -1,6 +1,6 @@
 //! The planar stack as CubeCL kernels: one launch forward and one backward, for wgpu, cuda and the other cube backends.
 //!
-//! A unit takes one row through all layers. The gradients are those at the top of `host.rs`; being linear, the step
+//! A unit takes one row through all layers. The gradients are those at the top of `host/stack.rs`; being linear, the step
 //! from û to u and w is made row by row, and rows that share their parameters are summed at the end.
 
 use burn::{

@@ -1,0 +1,371 @@
+//! The mathematics of the stack of one owner.
+//!
+//! Rows go through all layers together, [`LANES`] at a time in the lanes of a vector, or singly where there are but a
+//! few; what a layer needs of z stays in the cache.
+//!
+//! With g = ∂L/∂z' and h = ∂L/∂log_det, p = 1 + w·û and det = t² + p (1 - t²), one layer hands back
+//!
+//! ```text
+//! ∂L/∂t = g·û + 2 t (1 - p) h / det        ∂L/∂û = Σ g t
+//! ∂L/∂a = ∂L/∂t (1 - t²)                   ∂L/∂p = Σ (1 - t²) h / det
+//! ∂L/∂z = g + w ∂L/∂a                      ∂L/∂w = Σ z ∂L/∂a,   ∂L/∂b = Σ ∂L/∂a
+//! ```
+//!
+//! (sums over the rows), and û = u + c w with x = w·u, s = ‖w‖² and c = (m(x) - x) / s takes them to u and w:
+//!
+//! ```text
+//! ∂L/∂c = w·∂L/∂û        ∂L/∂x = (m'(x) - 1) / s ∂L/∂c + m'(x) ∂L/∂p        ∂L/∂s = -c / s ∂L/∂c
+//! ∂L/∂u = ∂L/∂û + w ∂L/∂x        ∂L/∂w += c ∂L/∂û + u ∂L/∂x + 2 w ∂L/∂s
+//! ```
+
+#![allow(clippy::needless_range_loop)] // Lanes and layers go by their number.
+
+use std::iter::zip;
+
+use burn_host::{
+    math::{exp, ln, ln_1p, sigmoid, softplus, tanh},
+    vectorized,
+};
+
+use super::{
+    Chunk,
+    lanes::{Block, add_inner, add_outer, dot, dot_product, gather, scatter, sum},
+};
+use crate::{
+    PlanarConstraint,
+    planar::{LN_E_MINUS_1, LOWEST_WU, SMALLEST_SQUARED_NORM},
+};
+
+/// Rows that share a vector's lanes.
+///
+/// So many that the compiler leaves the loops over them loops, and makes those vectors: it would unroll shorter ones and
+/// then gather numbers along the dimensions.
+const LANES: usize = 64;
+
+/// Fewer rows than this go singly.
+const FEW: usize = 8;
+
+/// Layers whose parameters are made ready together.
+const AT_ONCE: usize = 64;
+
+/// The layers of one owner.
+pub struct Stack<'a> {
+    dim: usize,
+    /// `[layers, 2 dim + 1]`
+    raw: &'a [f32],
+    /// `[layers, dim]`
+    u_hat: Vec<f32>,
+    layers: Vec<Layer>,
+}
+
+/// What a layer's parameters come to.
+struct Layer {
+    b: f32,
+    /// p = 1 + w·û
+    one_plus_wu_hat: f32,
+    /// c, with û = u + c w
+    along_w: f32,
+    /// ∂c/∂x and ∂c/∂s
+    slopes_of_along_w: [f32; 2],
+    /// ∂p/∂x
+    slope_of_p: f32,
+}
+
+impl PlanarConstraint {
+    /// 1 + m(x), m(x) - x and m'(x).
+    #[inline(always)]
+    fn at(self, x: f32) -> (f32, f32, f32) {
+        let limited = if x < LOWEST_WU as f32 {
+            LOWEST_WU as f32
+        } else {
+            x
+        };
+        match self {
+            Self::Paper => (softplus(limited), softplus(-x) - 1.0, sigmoid(x)),
+            Self::Identity => {
+                let offset = LN_E_MINUS_1 as f32;
+                // As the tensor version: ln(1 + (e^-x - 1) / e), and -1 - x below -30.
+                let near = if x < -30.0 { -30.0 } else { x };
+                let expm1 = -tanh(near / 2.0) * (1.0 + exp(-near));
+                (
+                    softplus(limited + offset),
+                    ln_1p(expm1 / std::f32::consts::E) + near - x,
+                    sigmoid(x + offset),
+                )
+            }
+        }
+    }
+}
+
+impl Chunk {
+    /// The block that starts at row `start` of the chunk, as wide as the lanes if enough is left to fill some.
+    #[inline(always)]
+    fn block(&self, start: usize) -> Block {
+        let left = self.len - start;
+        Block {
+            first: self.row(start),
+            stride: self.owners,
+            count: if left < FEW { 1 } else { left.min(LANES) },
+        }
+    }
+}
+
+impl<'a> Stack<'a> {
+    /// From `raw: [layers, 2 dim + 1]`.
+    pub fn new(raw: &'a [f32], dim: usize, constraint: PlanarConstraint) -> Self {
+        let mut u_hat = vec![0.0; raw.len() / (2 * dim + 1) * dim];
+        Self {
+            layers: prepare(raw, &mut u_hat, dim, constraint),
+            dim,
+            raw,
+            u_hat,
+        }
+    }
+
+    /// û and w of layer `k`.
+    #[inline(always)]
+    fn vectors(&self, k: usize) -> (&[f32], &[f32]) {
+        let dim = self.dim;
+        let u_hat = &self.u_hat[k * dim..][..dim];
+        (u_hat, &self.raw[k * (2 * dim + 1) + dim..][..dim])
+    }
+
+    /// A block in `L` lanes, with sums kept in `A` parts.
+    #[inline(always)]
+    fn forward_block<const L: usize, const A: usize>(
+        &self,
+        z: &[f32],
+        block: Block,
+        packed: &mut Vec<f32>,
+    ) {
+        let mut z = gather::<L>(z, self.dim, self.dim, block);
+        let mut dets = Vec::with_capacity(self.layers.len());
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (u_hat, w) = self.vectors(k);
+            let t = layer.tanh::<L, A>(w, &z);
+            add_outer(&mut z, u_hat, &t);
+            let mut det = [0.0; L];
+            for lane in 0..L {
+                det[lane] = layer.det(t[lane]);
+            }
+            dets.push(det);
+        }
+        // All together: one lane alone would wait for each logarithm.
+        for det in dets.as_flattened_mut() {
+            *det = ln(*det);
+        }
+        let mut log_det = [0.0; L];
+        for log in dets {
+            for lane in 0..L {
+                log_det[lane] += log[lane];
+            }
+        }
+        for lane in 0..block.count {
+            scatter(&z, lane, packed);
+            packed.push(log_det[lane]);
+        }
+    }
+
+    #[inline(always)]
+    fn backward_block<const L: usize, const A: usize>(
+        &self,
+        z: &[f32],
+        grad: &[f32],
+        block: Block,
+        (of_z, of_layers): (&mut Vec<f32>, &mut [f32]),
+    ) {
+        let dim = self.dim;
+
+        // Forward again, keeping what each layer saw.
+        let mut z = gather::<L>(z, dim, dim, block);
+        let mut before = Vec::with_capacity(self.layers.len() * dim);
+        let mut tanhs = Vec::with_capacity(self.layers.len());
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (u_hat, w) = self.vectors(k);
+            before.extend_from_slice(&z);
+            let t = layer.tanh::<L, A>(w, &z);
+            add_outer(&mut z, u_hat, &t);
+            tanhs.push(t);
+        }
+
+        let mut g = gather::<L>(grad, dim + 1, dim, block);
+        let h = gather::<L>(&grad[dim..], dim + 1, 1, block)[0];
+        for k in (0..self.layers.len()).rev() {
+            let (layer, t) = (&self.layers[k], &tanhs[k]);
+            let (u_hat, w) = self.vectors(k);
+            let sums = &mut of_layers[k * (2 * dim + 2)..][..2 * dim + 2];
+            let (of_u_hat, sums) = sums.split_at_mut(dim);
+            let (of_w, of_scalars) = sums.split_at_mut(dim);
+
+            let mut of_a = dot::<L, A>(u_hat, &g);
+            let mut of_p = [0.0; L];
+            for lane in 0..L {
+                let t = t[lane];
+                let slope = 1.0 - t * t;
+                let h = h[lane] / layer.det(t);
+                of_p[lane] = slope * h;
+                of_a[lane] = (of_a[lane] + 2.0 * t * (1.0 - layer.one_plus_wu_hat) * h) * slope;
+            }
+            of_scalars[0] += sum(of_a);
+            of_scalars[1] += sum(of_p);
+            add_inner(of_u_hat, &g, t);
+            add_inner(of_w, &before[k * dim..][..dim], &of_a);
+            add_outer(&mut g, w, &of_a);
+        }
+        for lane in 0..block.count {
+            scatter(&g, lane, of_z);
+        }
+    }
+}
+
+impl Layer {
+    /// tanh(w·z + b)
+    #[inline(always)]
+    fn tanh<const L: usize, const A: usize>(&self, w: &[f32], z: &[[f32; L]]) -> [f32; L] {
+        let mut t = dot::<L, A>(w, z);
+        for lane in 0..L {
+            t[lane] = tanh(t[lane] + self.b);
+        }
+        t
+    }
+
+    /// det ∂f/∂z where tanh(w·z + b) is `t`.
+    #[inline(always)]
+    fn det(&self, t: f32) -> f32 {
+        t * t + self.one_plus_wu_hat * (1.0 - t * t)
+    }
+}
+
+/// `AT_ONCE` layers at most, from u, w and b of each; writes each one's û.
+#[inline(always)]
+fn prepare_some(
+    raw: &[f32],
+    u_hat: &mut [f32],
+    dim: usize,
+    constraint: PlanarConstraint,
+    layers: &mut Vec<Layer>,
+) {
+    let (mut wu, mut squared_norm) = ([0.0; AT_ONCE], [1.0; AT_ONCE]);
+    for (k, raw) in raw.chunks_exact(2 * dim + 1).enumerate() {
+        let (u, w) = (&raw[..dim], &raw[dim..2 * dim]);
+        wu[k] = dot_product(w, u);
+        squared_norm[k] = dot_product(w, w);
+    }
+
+    let (mut one_plus_wu_hat, mut slope_of_p) = ([1.0; AT_ONCE], [0.0; AT_ONCE]);
+    let [mut along_w, mut of_x, mut of_s] = [[0.0; AT_ONCE]; 3];
+    for k in 0..AT_ONCE {
+        let (x, s) = (wu[k], squared_norm[k]);
+        let (one_plus_m, m_minus_identity, slope) = constraint.at(x);
+        // NaN is not below: it goes on.
+        let is_zero = s < SMALLEST_SQUARED_NORM as f32;
+        let is_limited = x < LOWEST_WU as f32;
+        one_plus_wu_hat[k] = if is_zero { 1.0 } else { one_plus_m };
+        slope_of_p[k] = if is_zero || is_limited { 0.0 } else { slope };
+        let c = m_minus_identity / s;
+        along_w[k] = if is_zero { 0.0 } else { c };
+        of_x[k] = if is_zero { 0.0 } else { (slope - 1.0) / s };
+        of_s[k] = if is_zero { 0.0 } else { -c / s };
+    }
+
+    let vectors = zip(raw.chunks_exact(2 * dim + 1), u_hat.chunks_exact_mut(dim));
+    for (k, (raw, u_hat)) in vectors.enumerate() {
+        let (u, w) = (&raw[..dim], &raw[dim..2 * dim]);
+        for ((u_hat, u), w) in zip(zip(u_hat, u), w) {
+            *u_hat = u + w * along_w[k];
+        }
+        layers.push(Layer {
+            b: raw[2 * dim],
+            one_plus_wu_hat: one_plus_wu_hat[k],
+            along_w: along_w[k],
+            slopes_of_along_w: [of_x[k], of_s[k]],
+            slope_of_p: slope_of_p[k],
+        });
+    }
+}
+
+vectorized! {
+    /// The layers of one owner from their parameters `[layers, 2 dim + 1]`; writes each layer's û.
+    fn prepare(
+        raw: &[f32],
+        u_hat: &mut [f32],
+        dim: usize,
+        constraint: PlanarConstraint,
+    ) -> Vec<Layer> {
+        let mut layers = Vec::with_capacity(u_hat.len() / dim);
+        let some = raw.chunks(AT_ONCE * (2 * dim + 1));
+        for (raw, u_hat) in zip(some, u_hat.chunks_mut(AT_ONCE * dim)) {
+            prepare_some(raw, u_hat, dim, constraint, &mut layers);
+        }
+        layers
+    }
+
+    /// The packed rows `[z_K | log_det]` of a chunk.
+    pub fn forward_chunk(stack: &Stack<'_>, z: &[f32], chunk: Chunk) -> Vec<f32> {
+        let mut packed = Vec::with_capacity(chunk.len * (stack.dim + 1));
+        let mut start = 0;
+        while start < chunk.len {
+            let block = chunk.block(start);
+            match block.count {
+                1 => stack.forward_block::<1, 8>(z, block, &mut packed),
+                _ => stack.forward_block::<LANES, 1>(z, block, &mut packed),
+            }
+            start += block.count;
+        }
+        packed
+    }
+
+    /// The gradient of the rows of a chunk, `[rows, dim]`, and its share of that of each layer's û, w, b and p,
+    /// `[layers, 2 dim + 2]`.
+    pub fn backward_chunk(
+        stack: &Stack<'_>,
+        z: &[f32],
+        grad: &[f32],
+        chunk: Chunk,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let mut of_z = Vec::with_capacity(chunk.len * stack.dim);
+        let mut of_layers = vec![0.0; stack.layers.len() * (2 * stack.dim + 2)];
+        let mut start = 0;
+        while start < chunk.len {
+            let block = chunk.block(start);
+            let out = (&mut of_z, &mut of_layers[..]);
+            match block.count {
+                1 => stack.backward_block::<1, 8>(z, grad, block, out),
+                _ => stack.backward_block::<LANES, 1>(z, grad, block, out),
+            }
+            start += block.count;
+        }
+        (of_z, of_layers)
+    }
+
+    /// From the gradients of each layer's û, w, b and p, `[layers, 2 dim + 2]`, to those of u, w and b,
+    /// `[layers, 2 dim + 1]`.
+    pub fn to_raw(stack: &Stack<'_>, of_layers: &[f32], grad_raw: &mut [f32]) {
+        let dim = stack.dim;
+        for (k, layer) in stack.layers.iter().enumerate() {
+            let (u, rest) = stack.raw[k * (2 * dim + 1)..].split_at(dim);
+            let w = &rest[..dim];
+            let of_layer = &of_layers[k * (2 * dim + 2)..][..2 * dim + 2];
+            let (of_u_hat, rest) = of_layer.split_at(dim);
+            let (of_w, of_scalars) = rest.split_at(dim);
+            let (of_b, of_p) = (of_scalars[0], of_scalars[1]);
+
+            let of_c = dot_product(w, of_u_hat);
+            let [slope_in_x, slope_in_s] = layer.slopes_of_along_w;
+            let of_x = slope_in_x * of_c + layer.slope_of_p * of_p;
+            let twice_of_s = 2.0 * slope_in_s * of_c;
+
+            let grad = &mut grad_raw[k * (2 * dim + 1)..][..2 * dim + 1];
+            let (grad_u, rest) = grad.split_at_mut(dim);
+            let (grad_w, grad_b) = rest.split_at_mut(dim);
+            for d in 0..dim {
+                grad_u[d] = of_u_hat[d] + w[d] * of_x;
+                grad_w[d] = of_w[d]
+                    + layer.along_w * of_u_hat[d]
+                    + u[d] * of_x
+                    + w[d] * twice_of_s;
+            }
+            grad_b[0] = of_b;
+        }
+    }
+}
