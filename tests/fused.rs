@@ -9,10 +9,10 @@ use burn::{
     optim::{GradientsParams, ModuleOptimizer},
     tensor::{DType, Device, Tensor, TensorData},
 };
-use burn_flows::{Planar, PlanarConstraint, Transformed};
+use burn_flows::{DiagonalGaussian, Planar, PlanarConstraint, Transformed};
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
-use fused_nn::{linear, maxout};
+use fused_nn::maxout;
 use fused_optim::{Adam, Adamax, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
@@ -279,6 +279,62 @@ fn the_likelihood_on_flex_and_ndarray() {
     }
 }
 
+/// Samples, their densities and those of points, and the gradients in mean, log-variance, noise and points.
+fn gaussian(device: &Device, dtype: DType, batch: usize) -> Vec<Vec<f64>> {
+    let device = device.clone().autodiff();
+    let (rows, dim) = (3 * batch, 37);
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut tensor = |rows: usize, scale: f32| {
+        let numbers: Vec<f32> = (0..rows * dim)
+            .map(|_| rng.random_range(-scale..scale))
+            .collect();
+        let data = TensorData::new(numbers, [rows, dim]).convert_dtype(dtype);
+        Tensor::<2>::from_data(data, (&device, dtype)).require_grad()
+    };
+    let (mean, log_var) = (tensor(batch, 2.0), tensor(batch, 4.0));
+    let (noise, points) = (tensor(rows, 3.0), tensor(rows, 3.0));
+    let weights = tensor(rows, 1.0).detach();
+    let weight_of_row = weights.clone().sum_dim(1).reshape([rows]);
+
+    let base = DiagonalGaussian::new(mean.clone(), log_var.clone());
+    let (z, of_samples) = base.rsample_and_log_prob(noise.clone());
+    let of_points = base.log_prob(points.clone());
+    let results = [
+        z.clone().into_data(),
+        of_samples.clone().into_data(),
+        of_points.clone().into_data(),
+    ];
+    let loss = (z * weights).sum()
+        + (of_samples * weight_of_row.clone()).sum()
+        + (of_points * weight_of_row.square()).sum();
+    let gradients = loss.backward();
+    let gradients =
+        [mean, log_var, noise, points].map(|tensor| tensor.grad(&gradients).unwrap().into_data());
+    (results.into_iter().chain(gradients))
+        .map(|data| data.iter::<f64>().collect())
+        .collect()
+}
+
+#[test]
+fn gaussians_everywhere() {
+    for batch in [1, 7] {
+        let exact = gaussian(&Device::flex(), DType::F64, batch);
+        for device in [Device::flex(), ndarray(), wgpu()] {
+            for (i, got) in gaussian(&device, DType::F32, batch).iter().enumerate() {
+                assert_eq!(got.len(), exact[i].len());
+                let scale = exact[i].iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+                for (got, exact) in got.iter().zip(&exact[i]) {
+                    // Some sums and powers of numbers of this size.
+                    assert!(
+                        (got - exact).abs() <= ROUNDING * scale,
+                        "{got}, not {exact}, of {scale} in result {i} of {batch}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// Steps of the optimisers in the model that the others are in.
 #[test]
 fn the_optimisers_take_the_same_steps_everywhere() {
@@ -311,10 +367,10 @@ fn the_optimisers_take_the_same_steps_everywhere() {
     }
 }
 
-/// A linear layer with maxout, and its gradients in x, W and b; every product rounds as `f32` does.
-fn network(device: &Device, dtype: DType) -> [Vec<f64>; 4] {
+/// A maxout layer, and its gradients in x, W and b; every product rounds as `f32` does.
+fn network(device: &Device, dtype: DType, window: usize) -> [Vec<f64>; 4] {
     let device = device.clone().autodiff();
-    let (rows, inputs, units, window) = (33, 70, 19, 4);
+    let (rows, inputs, units) = (33, 70, 19);
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut data = |shape: &[usize]| {
         let n = shape.iter().product();
@@ -333,7 +389,7 @@ fn network(device: &Device, dtype: DType) -> [Vec<f64>; 4] {
     layer.weight = Param::from_tensor(weight);
     layer.bias = Some(Param::from_tensor(bias));
 
-    let y = maxout(linear(&layer, x.clone()), window);
+    let y = maxout(&layer, x.clone(), window);
     let gradients = (y.clone() * weights).sum().backward();
     let bias = layer.bias.as_ref().unwrap().val();
     [
@@ -347,9 +403,11 @@ fn network(device: &Device, dtype: DType) -> [Vec<f64>; 4] {
 
 #[test]
 fn linear_layers_and_maxout_everywhere() {
-    let exact = network(&Device::flex(), DType::F64);
-    for device in [Device::flex(), ndarray(), wgpu()] {
-        // Sums of products of eighths below 2^11 are exact in any order.
-        assert_eq!(network(&device, DType::F32), exact);
+    for window in [1, 2, 3, 4] {
+        let exact = network(&Device::flex(), DType::F64, window);
+        for device in [Device::flex(), ndarray(), wgpu()] {
+            // Sums of products of eighths below 2^11 are exact in any order.
+            assert_eq!(network(&device, DType::F32, window), exact);
+        }
     }
 }

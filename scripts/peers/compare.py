@@ -1,4 +1,4 @@
-"""Runs every program in turn, round after round, and prints medians over the rounds as a table."""
+"""Runs every program in turn, round after round, and prints medians over the rounds, of times and of ratios."""
 
 import argparse
 import json
@@ -66,7 +66,10 @@ print("| | " + " | ".join(f"K = {k}" for k in layers) + " | peak memory, MiB |")
 print("|---|" + "---|" * (len(layers) + 1))
 for name, row in medians.items():
     print(f"| {name} | " + " | ".join(f"{row[k]:.2f}" for k in layers) + f" | {peaks[name]:.0f} |")
-ours = medians.pop("burn-flows, flex")
-for name, row in medians.items():
-    ratios = [ours[k] / row[k] if args.what == "step" else row[k] / ours[k] for k in layers]
+# Round by round, so that a machine that is slow for a while is slow for both.
+ours = results.pop("burn-flows, flex")
+for name, rounds in results.items():
+    ratios = [
+        statistics.median(a / b if args.what == "step" else b / a for a, b in zip(ours[k], rounds[k])) for k in layers
+    ]
     print(f"| our time / {name} | " + " | ".join(f"**{ratio:.2f}**" for ratio in ratios) + " | |")

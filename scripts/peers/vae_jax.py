@@ -30,16 +30,15 @@ def maxout(p, x):
 
 
 def init(key, layers):
-    keys = jax.random.split(key, 6)
+    keys = jax.random.split(key, 5)
     params = {
         "encoder": linear_init(keys[0], PIXELS, UNITS * WINDOW),
-        "mean": linear_init(keys[1], UNITS, LATENT),
-        "log_var": linear_init(keys[2], UNITS, LATENT),
-        "decoder": linear_init(keys[3], LATENT, UNITS * WINDOW),
-        "logits": linear_init(keys[4], UNITS, PIXELS),
+        "base": linear_init(keys[1], UNITS, 2 * LATENT),
+        "decoder": linear_init(keys[2], LATENT, UNITS * WINDOW),
+        "logits": linear_init(keys[3], UNITS, PIXELS),
     }
     if layers:
-        params["head"] = linear_init(keys[5], UNITS, layers * (2 * LATENT + 1))
+        params["head"] = linear_init(keys[4], UNITS, layers * (2 * LATENT + 1))
     return params
 
 
@@ -54,7 +53,8 @@ def posterior(params, x, layers):
         wu_hat = jax.nn.softplus(wu) - 1
         u_hat = u + ((wu_hat - wu) / (w * w).sum(-1))[..., None] * w
         flow = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (u_hat, w, b, wu_hat))
-    return linear(params["mean"], h), linear(params["log_var"], h), flow
+    mean, log_var = jnp.split(linear(params["base"], h), 2, axis=-1)
+    return mean, log_var, flow
 
 
 def elbo(params, x, q, eps):

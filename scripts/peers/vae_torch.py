@@ -23,8 +23,7 @@ class Vae(nn.Module):
         super().__init__()
         self.layers = layers
         self.encoder = Maxout(PIXELS, UNITS)
-        self.mean = nn.Linear(UNITS, LATENT)
-        self.log_var = nn.Linear(UNITS, LATENT)
+        self.base = nn.Linear(UNITS, 2 * LATENT)
         self.head = nn.Linear(UNITS, layers * (2 * LATENT + 1)) if layers else None
         self.decoder = Maxout(LATENT, UNITS)
         self.logits = nn.Linear(UNITS, PIXELS)
@@ -40,7 +39,7 @@ class Vae(nn.Module):
             wu_hat = F.softplus(wu) - 1
             u_hat = u + (wu_hat - wu) * w / (w * w).sum(-1, keepdim=True)
             flow = (u_hat, w, b.squeeze(-1), wu_hat.squeeze(-1))
-        return self.mean(h), self.log_var(h), flow
+        return *self.base(h).chunk(2, dim=-1), flow
 
     def sample(self, posterior, eps):
         """z and ln q(z | x) at `eps: [..., batch, latent]`."""

@@ -197,8 +197,7 @@ fn floor(args: &Args, layers: usize) -> f64 {
     // Inputs, outputs, and whether the inputs want a gradient: images do not.
     let linear = [
         (PIXELS, UNITS * WINDOW, false),
-        (UNITS, args.latent.get(), true),
-        (UNITS, args.latent.get(), true),
+        (UNITS, 2 * args.latent.get(), true),
         (UNITS, numbers, true),
         (args.latent.get(), UNITS * WINDOW, true),
         (UNITS, PIXELS, true),

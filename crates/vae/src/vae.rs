@@ -36,8 +36,7 @@ impl VaeConfig {
         let reversed: Vec<usize> = self.hidden.iter().rev().copied().collect();
         Vae {
             encoder: Hidden::new(self.pixels, &self.hidden, self.activation, device),
-            mean: LinearConfig::new(features, self.latent_dim).init(device),
-            log_var: LinearConfig::new(features, self.latent_dim).init(device),
+            base: LinearConfig::new(features, 2 * self.latent_dim).init(device),
             flow: self.flow.init(self.latent_dim, Some(features), device),
             decoder: Hidden::new(self.latent_dim, &reversed, self.activation, device),
             logits: LinearConfig::new(self.hidden[0], self.pixels).init(device),
@@ -49,8 +48,8 @@ impl VaeConfig {
 #[derive(Module, Debug)]
 pub struct Vae {
     encoder: Hidden,
-    mean: Linear,
-    log_var: Linear,
+    /// To the mean and the log-variance, side by side.
+    base: Linear,
     flow: Flow,
     decoder: Hidden,
     logits: Linear,
@@ -65,10 +64,11 @@ impl Vae {
     /// When the images have another number of pixels.
     pub fn posterior(&self, images: Tensor<2>) -> FlowDistribution {
         let features = self.encoder.forward(images);
-        let base = DiagonalGaussian::new(
-            linear(&self.mean, features.clone()),
-            linear(&self.log_var, features.clone()),
-        );
+        let [mean, log_var] = linear(&self.base, features.clone())
+            .chunk(2, 1)
+            .try_into()
+            .expect("an even width falls into two");
+        let base = DiagonalGaussian::new(mean, log_var);
         self.flow.distribution(base, Some(features))
     }
 
