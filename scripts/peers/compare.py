@@ -20,6 +20,7 @@ def programs(what, threads):
     ours = {"burn-flows, flex": bench + [what]}
     if what == "step":
         ours["floor (products + one pass)"] = bench + ["floor"]
+        ours["the floor in a step's order"] = bench + ["floor-in-order"]
     return ours | {
         "JAX, jit": jax + ["--threads", str(threads)],
         "PyTorch, eager": torch + ["--threads", str(threads)],

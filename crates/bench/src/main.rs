@@ -5,7 +5,7 @@
 
 #![recursion_limit = "256"] // wgpu's types
 
-use std::{num::NonZeroUsize, process::ExitCode, time::Instant};
+use std::{iter::zip, num::NonZeroUsize, process::ExitCode, time::Instant};
 
 use burn::{
     module::Module,
@@ -62,8 +62,10 @@ enum What {
     /// ln p(x) by importance sampling; in images a second
     Nll,
     /// What a training step cannot do without: its matrix products, and a pass over parameters, gradients and the
-    /// optimiser's state; in milliseconds
+    /// optimiser's state; each alone, in milliseconds
     Floor,
+    /// The same one after another, as a step has them
+    FloorInOrder,
     /// The stack of planar layers alone, with parameters of each image's own, forward and backward; in milliseconds
     Stack,
     /// The same by tensor operations
@@ -109,7 +111,8 @@ fn main() -> ExitCode {
         let median = match args.what {
             What::Step => step(&args, layers, &device),
             What::Nll => nll(&args, layers, &device),
-            What::Floor => floor(&args, layers),
+            What::Floor => floor(&args, layers, true),
+            What::FloorInOrder => floor(&args, layers, false),
             What::Stack => stack(&args, layers, &device, Planar::forward),
             What::StackByTensors => {
                 stack(&args, layers, &device, Planar::forward_by_tensor_operations)
@@ -191,59 +194,77 @@ fn nll(args: &Args, layers: usize, device: &Device) -> f64 {
     args.batch.get() as f64 / seconds
 }
 
-/// Milliseconds of the matrix products of a training step, each timed alone, and of a pass over memory.
-fn floor(args: &Args, layers: usize) -> f64 {
-    let numbers = layers * Planar::parameters_per_layer(args.latent.get());
-    // Inputs, outputs, and whether the inputs want a gradient: images do not.
-    let linear = [
-        (PIXELS, UNITS * WINDOW, false),
-        (UNITS, 2 * args.latent.get(), true),
-        (UNITS, numbers, true),
-        (args.latent.get(), UNITS * WINDOW, true),
-        (UNITS, PIXELS, true),
+/// Milliseconds of the matrix products of a training step and of a pass over memory: each `alone`, again and again with
+/// its operands in the cache, or one after another as in a step, where each finds what the others have left there.
+fn floor(args: &Args, layers: usize, alone: bool) -> f64 {
+    let (rows, latent) = (args.batch.get(), args.latent.get());
+    let numbers = layers * Planar::parameters_per_layer(latent);
+    let mut sizes = vec![
+        [PIXELS, UNITS * WINDOW],
+        [UNITS, 2 * latent],
+        [UNITS, numbers],
+        [latent, UNITS * WINDOW],
+        [UNITS, PIXELS],
     ];
-    let mut seconds = 0.0;
-    for (inputs, outputs, wants_gradient) in linear {
-        let of = |rows: usize, columns: usize| vec![0.5_f32; rows * columns];
-        let (x, w, g) = (
-            of(args.batch.get(), inputs),
-            of(inputs, outputs),
-            of(args.batch.get(), outputs),
-        );
-        let x = Matrix::new(&x, [args.batch.get(), inputs]);
-        let w = Matrix::new(&w, [inputs, outputs]);
-        let g = Matrix::new(&g, [args.batch.get(), outputs]);
-        seconds += median(args.repeats.get(), || drop(product(x, w, None)));
-        seconds += median(args.repeats.get(), || drop(product(x.transpose(), g, None)));
-        if wants_gradient && outputs > 0 {
-            seconds += median(args.repeats.get(), || drop(product(g, w.transpose(), None)));
+    sizes.retain(|[_, outputs]| *outputs > 0);
+    let of = |rows: usize, columns: usize| vec![0.5_f32; rows * columns];
+    let numbers: Vec<[Vec<f32>; 3]> = (sizes.iter())
+        .map(|&[inputs, outputs]| [of(rows, inputs), of(inputs, outputs), of(rows, outputs)])
+        .collect();
+    let matrices: Vec<[Matrix<'_>; 3]> = zip(&numbers, &sizes)
+        .map(|([x, w, g], &[inputs, outputs])| {
+            [
+                Matrix::new(x, [rows, inputs]),
+                Matrix::new(w, [inputs, outputs]),
+                Matrix::new(g, [rows, outputs]),
+            ]
+        })
+        .collect();
+    let parameters: usize = (sizes.iter())
+        .map(|[inputs, outputs]| (inputs + 1) * outputs)
+        .sum();
+    let parameter = vec![0.5_f32; parameters];
+    let mut rest = [(); 3].map(|()| vec![0.5_f32; parameters]);
+
+    let mut works: Vec<Box<dyn FnMut() + '_>> = Vec::new();
+    for &[x, w, _] in &matrices {
+        works.push(Box::new(move || drop(product(x, w, None))));
+    }
+    for (layer, &[x, w, g]) in matrices.iter().enumerate().rev() {
+        works.push(Box::new(move || drop(product(x.transpose(), g, None))));
+        // Images, the first inputs, want no gradient.
+        if layer > 0 {
+            works.push(Box::new(move || drop(product(g, w.transpose(), None))));
         }
     }
+    works.push(Box::new(|| pass(&parameter, &mut rest)));
 
-    let parameters: usize = linear
-        .iter()
-        .map(|(inputs, outputs, _)| (inputs + 1) * outputs)
-        .sum();
-    let [mut gradient, mut first, mut second] = [(); 3].map(|()| vec![0.5_f32; parameters]);
-    let parameter = vec![0.5_f32; parameters];
-    const CHUNK: usize = 1 << 14;
-    seconds += median(args.repeats.get(), || {
-        (
-            parameter.par_chunks(CHUNK),
-            gradient.par_chunks_mut(CHUNK),
-            first.par_chunks_mut(CHUNK),
-            second.par_chunks_mut(CHUNK),
-        )
-            .into_par_iter()
-            .for_each(|(p, g, a, b)| {
-                for (((p, g), a), b) in p.iter().zip(g).zip(a).zip(b) {
-                    *a += *g;
-                    *b += *a;
-                    *g = *p + *b;
-                }
-            });
-    });
+    let repeats = args.repeats.get();
+    let seconds: f64 = if alone {
+        works.iter_mut().map(|work| median(repeats, work)).sum()
+    } else {
+        median(repeats, || works.iter_mut().for_each(|work| work()))
+    };
     seconds * 1e3
+}
+
+/// Reads the parameters, and reads and writes the gradients and the optimiser's two states.
+fn pass(parameter: &[f32], [gradient, first, second]: &mut [Vec<f32>; 3]) {
+    const CHUNK: usize = 1 << 14;
+    (
+        parameter.par_chunks(CHUNK),
+        gradient.par_chunks_mut(CHUNK),
+        first.par_chunks_mut(CHUNK),
+        second.par_chunks_mut(CHUNK),
+    )
+        .into_par_iter()
+        .for_each(|(p, g, a, b)| {
+            for (((p, g), a), b) in p.iter().zip(g).zip(a).zip(b) {
+                *a += *g;
+                *b += *a;
+                *g = *p + *b;
+            }
+        });
 }
 
 /// Milliseconds of the stack, forward and backward.
