@@ -88,7 +88,8 @@ impl<B: GaussianOps + Host, C: CheckpointStrategy> GaussianOps for Autodiff<B, C
         tracked::<B, C, 3>(inputs, packed, move |grad, wants| {
             let sizes = Sizes::of(&log_var, &noise);
             let std = deviations(&B::elements(&log_var));
-            let gradients = sizes.sample_gradients(&std, &B::elements(&noise), &B::elements(&grad));
+            let gradients =
+                sample_gradients(sizes, &std, &B::elements(&noise), &B::elements(&grad));
             sizes.wanted::<B>(gradients, wants)
         })
     }
@@ -105,7 +106,7 @@ impl<B: GaussianOps + Host, C: CheckpointStrategy> GaussianOps for Autodiff<B, C
             let sizes = Sizes::of(&log_var, &value);
             let std = deviations(&B::elements(&log_var));
             let (mean, value) = (B::elements(&mean), B::elements(&value));
-            let gradients = sizes.point_gradients((&mean, &std), &value, &B::elements(&grad));
+            let gradients = point_gradients(sizes, &mean, &std, &value, &B::elements(&grad));
             sizes.wanted::<B>(gradients, wants)
         })
     }
@@ -187,24 +188,9 @@ impl Sizes {
         nats
     }
 
-    /// Of the mean, the log-variance and the noise. On one thread: next to the network that the gradient goes on
-    /// through, this is nothing.
-    fn sample_gradients(self, std: &[f32], noise: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
-        let mut of = [self.batch, self.batch, self.rows].map(|rows| vec![0.0; rows * self.dim]);
-        sample_rows_backward(&mut of, self, std, noise, grad);
-        of
-    }
-
-    /// Of the mean, the log-variance and the points.
-    fn point_gradients(
-        self,
-        gaussian: (&[f32], &[f32]),
-        value: &[f32],
-        grad: &[f32],
-    ) -> [Vec<f32>; 3] {
-        let mut of = [self.batch, self.batch, self.rows].map(|rows| vec![0.0; rows * self.dim]);
-        log_prob_rows_backward(&mut of, self, gaussian, value, grad);
-        of
+    /// For the gradients of the mean, the log-variance and the points.
+    fn zeros(self) -> [Vec<f32>; 3] {
+        [self.batch, self.batch, self.rows].map(|rows| vec![0.0; rows * self.dim])
     }
 
     fn wanted<B: Host>(
@@ -247,13 +233,13 @@ vectorized! {
             for (((z, mean), std), noise) in zip(zip(zip(z, &mean[own.clone()]), std), noise) {
                 *z = mean + std * noise;
             }
-            let mut sum = Sum::default();
+            let mut parts = [0.0; PARTS];
             for (noise, log_var) in zip(noise.chunks(PARTS), log_var[own].chunks(PARTS)) {
-                for ((part, noise), log_var) in zip(zip(&mut sum.parts, noise), log_var) {
+                for ((part, noise), log_var) in zip(zip(&mut parts, noise), log_var) {
                     *part += noise * noise + log_var;
                 }
             }
-            nats[0] = -0.5 * (sum.total() + sizes.dim as f32 * LN_2_PI);
+            nats[0] = -0.5 * (parts.iter().sum::<f32>() + sizes.dim as f32 * LN_2_PI);
         }
     }
 
@@ -269,26 +255,22 @@ vectorized! {
             let (row, own) = sizes.places(first + i);
             let points = zip(value[row].chunks(PARTS), mean[own.clone()].chunks(PARTS));
             let widths = zip(std[own.clone()].chunks(PARTS), log_var[own].chunks(PARTS));
-            let mut sum = Sum::default();
+            let mut parts = [0.0; PARTS];
             for ((value, mean), (std, log_var)) in zip(points, widths) {
-                let points = zip(zip(&mut sum.parts, value), mean);
+                let points = zip(zip(&mut parts, value), mean);
                 for (((part, value), mean), (std, log_var)) in zip(points, zip(std, log_var)) {
                     let noise = (value - mean) / std;
                     *part += noise * noise + log_var;
                 }
             }
-            *nats = -0.5 * (sum.total() + sizes.dim as f32 * LN_2_PI);
+            *nats = -0.5 * (parts.iter().sum::<f32>() + sizes.dim as f32 * LN_2_PI);
         }
     }
 
-    fn sample_rows_backward(
-        of: &mut [Vec<f32>; 3],
-        sizes: Sizes,
-        std: &[f32],
-        noise: &[f32],
-        grad: &[f32],
-    ) {
-        let [of_mean, of_log_var, of_noise] = of;
+    /// Of the mean, the log-variance and the noise. On one thread: next to the network that the gradient goes on
+    /// through, this is nothing.
+    fn sample_gradients(sizes: Sizes, std: &[f32], noise: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
+        let [mut of_mean, mut of_log_var, mut of_noise] = sizes.zeros();
         for (i, grad) in grad.chunks_exact(sizes.dim + 1).enumerate() {
             let (row, own) = sizes.places(i);
             let (g, h) = (&grad[..sizes.dim], grad[sizes.dim]);
@@ -300,17 +282,18 @@ vectorized! {
                 *of_noise = g * std - h * noise;
             }
         }
+        [of_mean, of_log_var, of_noise]
     }
 
-    fn log_prob_rows_backward(
-        of: &mut [Vec<f32>; 3],
+    /// Of the mean, the log-variance and the points.
+    fn point_gradients(
         sizes: Sizes,
-        gaussian: (&[f32], &[f32]),
+        mean: &[f32],
+        std: &[f32],
         value: &[f32],
         grad: &[f32],
-    ) {
-        let (mean, std) = gaussian;
-        let [of_mean, of_log_var, of_value] = of;
+    ) -> [Vec<f32>; 3] {
+        let [mut of_mean, mut of_log_var, mut of_value] = sizes.zeros();
         for (i, &h) in grad.iter().enumerate() {
             let (row, own) = sizes.places(i);
             let from = zip(zip(&mean[own.clone()], &std[own.clone()]), &value[row.clone()]);
@@ -322,6 +305,7 @@ vectorized! {
                 *of_value = -h * noise / std;
             }
         }
+        [of_mean, of_log_var, of_value]
     }
 }
 
@@ -329,15 +313,3 @@ const LN_2_PI: f32 = 1.837_877_1;
 
 /// Parts of a sum that fill a vector.
 const PARTS: usize = 16;
-
-#[derive(Default)]
-struct Sum {
-    parts: [f32; PARTS],
-}
-
-impl Sum {
-    #[inline(always)]
-    fn total(self) -> f32 {
-        self.parts.iter().sum()
-    }
-}
