@@ -68,13 +68,28 @@ impl FlowConfig {
     pub fn init(&self, dim: usize, context_dim: Option<usize>, device: &Device) -> Flow {
         assert!(dim > 0, "a flow has at least one dimension");
         let parameters = (self.layers > 0).then(|| match context_dim {
-            None => Parameters::learned(self.layers, dim, device),
-            Some(context) => Parameters::predicted(self.layers, dim, context, &self.hidden, device),
+            None => Parameters::learned(self.start(dim, device)),
+            Some(context) => Parameters::predicted(self.start(dim, device), context, &self.hidden),
         });
         Flow {
             parameters,
             constraint: self.constraint,
         }
+    }
+
+    /// The parameters that a flow starts from, `[1, layers, 2 dim + 1]`: the identity (m(w·u) = 0), since random
+    /// layers would blur the base before there is anything to learn from it, along random w of norm 1, away from the
+    /// pole that the paper's û has at w = 0.
+    fn start(&self, dim: usize, device: &Device) -> Tensor<3> {
+        let random = |numbers, std| -> Tensor<3> {
+            let shape = [1, self.layers, numbers];
+            Tensor::random(shape, Distribution::Normal(0.0, std), device)
+        };
+        let w = random(dim, 1.0);
+        let w = w.clone() / w.square().sum_dim(2).sqrt();
+        let u = w.clone() * self.constraint.root();
+        let b = random(1, (1.0 / dim as f64).sqrt());
+        Tensor::cat(vec![u, w, b], 2)
     }
 }
 
@@ -112,51 +127,27 @@ struct Predicted {
 }
 
 impl Parameters {
-    fn learned(layers: usize, dim: usize, device: &Device) -> Self {
-        Self::Learned(Learned {
-            raw: leaf(start(layers, dim, device)),
-        })
+    fn learned(start: Tensor<3>) -> Self {
+        Self::Learned(Learned { raw: leaf(start) })
     }
 
-    fn predicted(
-        layers: usize,
-        dim: usize,
-        context: usize,
-        hidden: &[usize],
-        device: &Device,
-    ) -> Self {
+    /// The head starts as its bias, which is `start`.
+    fn predicted(start: Tensor<3>, context: usize, hidden: &[usize]) -> Self {
+        let (device, [_, layers, numbers]) = (start.device(), start.dims());
         let mut width = context;
         let hidden = hidden
             .iter()
-            .map(|&next| LinearConfig::new(std::mem::replace(&mut width, next), next).init(device))
+            .map(|&next| LinearConfig::new(std::mem::replace(&mut width, next), next).init(&device))
             .collect();
-        let numbers = layers * Planar::parameters_per_layer(dim);
-        let mut head = LinearConfig::new(width, numbers).init(device);
-        let mask = without_u(layers, dim, device).reshape([1, numbers]);
-        head.weight = leaf(head.weight.val() * mask);
-        head.bias = Some(leaf(start(layers, dim, device).reshape([numbers])));
+        let mut head = LinearConfig::new(width, layers * numbers).init(&device);
+        head.weight = leaf(Tensor::zeros([width, layers * numbers], &device));
+        head.bias = Some(leaf(start.reshape([layers * numbers])));
         Self::Predicted(Predicted {
             hidden,
             head,
             layers,
         })
     }
-}
-
-/// The parameters that a flow starts from, `[1, layers, 2 dim + 1]`: u = 0, near the identity, since random
-/// layers would blur the base before there is anything to learn from it; and ‖w‖ near 1, away from the pole that
-/// the paper's û has at w = 0.
-fn start(layers: usize, dim: usize, device: &Device) -> Tensor<3> {
-    let shape = [1, layers, Planar::parameters_per_layer(dim)];
-    let std = (1.0 / dim as f64).sqrt();
-    Tensor::random(shape, Distribution::Normal(0.0, std), device) * without_u(layers, dim, device)
-}
-
-/// `[1, layers, 2 dim + 1]`: 0 for the numbers of u, 1 for those of w and b.
-fn without_u(layers: usize, dim: usize, device: &Device) -> Tensor<3> {
-    let u = Tensor::zeros([1, layers, dim], device);
-    let rest = Tensor::ones([1, layers, dim + 1], device);
-    Tensor::cat(vec![u, rest], 2)
 }
 
 /// A parameter of its own: the result of arithmetic with another one would not be trained.

@@ -68,6 +68,14 @@ pub(crate) const LOWEST_WU: f64 = -80.0;
 const NEWTON_STEPS: usize = 28;
 
 impl PlanarConstraint {
+    /// The x of m(x) = 0, where a layer is the identity.
+    pub(crate) fn root(self) -> f64 {
+        match self {
+            Self::Paper => LN_E_MINUS_1,
+            Self::Identity => 0.0,
+        }
+    }
+
     /// 1 + m(x) > 0.
     fn one_plus_m(self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clamp_min(LOWEST_WU);

@@ -33,9 +33,11 @@ use burn::optim::{RecordState, StateSink, StateSource};
 
 mod adam;
 mod adamax;
+mod clip;
 mod rmsprop;
 mod update;
 
 pub use adam::Adam;
 pub use adamax::Adamax;
+pub use clip::GradientClip;
 pub use rmsprop::{RmsProp, RmsPropState};

@@ -11,6 +11,7 @@ use crate::{
     config::{FlowName, RunConfig},
     data::{Binarization, DatasetName},
     optimizer::OptimizerName,
+    rate::Schedule,
 };
 
 /// Train a variational autoencoder whose posterior is a normalizing flow.
@@ -147,7 +148,7 @@ pub struct TrainArgs {
     )]
     pub optimizer: Option<OptimizerName>,
 
-    /// Learning rate [default: 0.001]
+    /// Highest learning rate [default: 0.001 for adam, 0.002 for adamax, 0.0001 for rmsprop]
     #[arg(
         long,
         value_name = "RATE",
@@ -156,6 +157,36 @@ pub struct TrainArgs {
         allow_negative_numbers = true
     )]
     pub lr: Option<f64>,
+
+    /// Learning rate of the flow, as a multiple of --lr [default: 0.2]
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_lr: Option<f64>,
+
+    /// How the rate goes on from --lr to the last epoch: constant, linear or cosine [default: cosine]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        hide_possible_values = true
+    )]
+    pub schedule: Option<Schedule>,
+
+    /// Updates at first over which the rate rises to --lr [default: 0]
+    #[arg(
+        long,
+        value_name = "UPDATES",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub lr_warm_up: Option<usize>,
 
     /// none, free-energy (the paper's, on the joint) or kl-warm-up:UPDATES [default: none]
     #[arg(
@@ -257,7 +288,14 @@ impl TrainArgs {
     pub fn config(&self) -> Result<RunConfig> {
         let base = match &self.config {
             Some(path) => RunConfig::load(path)?,
-            None => RunConfig::default(),
+            None => {
+                let default = RunConfig::default();
+                RunConfig::new(
+                    self.dataset.clone().unwrap_or(default.dataset),
+                    self.layers.unwrap_or(default.layers),
+                    self.optimizer.unwrap_or(default.optimizer),
+                )
+            }
         };
         Ok(self.apply(base))
     }
@@ -278,6 +316,9 @@ impl TrainArgs {
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             optimizer: self.optimizer.unwrap_or(base.optimizer),
             lr: self.lr.unwrap_or(base.lr),
+            flow_lr: self.flow_lr.unwrap_or(base.flow_lr),
+            schedule: self.schedule.unwrap_or(base.schedule),
+            lr_warm_up: self.lr_warm_up.unwrap_or(base.lr_warm_up),
             anneal: self.anneal.unwrap_or(base.anneal),
             seed: self.seed.unwrap_or(base.seed),
             versions: base.versions,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use idx::IdxError;
 
 pub use binarize::{Binarization, FIXED_EPOCH};
-pub use loader::{Batch, Batching, EpochLoader, Role};
+pub use loader::{Batch, Batching, EpochLoader, Role, StepNumber};
 
 /// Square grey images; a clone or a slice shares the pixels.
 #[derive(Clone)]

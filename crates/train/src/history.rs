@@ -21,6 +21,10 @@ pub struct EpochRow {
     pub valid_elbo: f64,
     pub valid_reconstruction: f64,
     pub valid_kl: f64,
+    /// The mean norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// The share of steps whose gradient was clipped.
+    pub clipped: f64,
     /// Of training, without validation and checkpoints.
     pub seconds: f64,
     /// Training images a second.

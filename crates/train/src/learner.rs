@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use burn::{
     module::Module,
-    tensor::{ExecutionError, Tensor, TensorReadError},
+    optim::{
+        GradientsParams, ModuleOptimizer, lr_scheduler::module_lr_scheduler::ModuleLearningRate,
+    },
+    tensor::{Device, ExecutionError, Tensor, TensorReadError},
     train::{
         InferenceStep, ItemLazy, TrainOutput, TrainStep,
         metric::{
@@ -15,20 +18,40 @@ use burn::{
     },
 };
 use flow_vae::{Annealing, BoundTerms, Vae};
+use fused_optim::GradientClip;
 
-use crate::data::Batch;
+use crate::{
+    data::{Batch, StepNumber},
+    watch::{Divergence, Watch},
+};
 
-/// The model and the loss it is trained with.
+/// The model, the loss it is trained with, and what training remembers of its gradients.
 #[derive(Module, Debug)]
 pub struct Trainee {
     pub vae: Vae,
+    clip: GradientClip,
     #[module(skip)]
     anneal: Annealing,
+    #[module(skip)]
+    watch: Option<Watch>,
 }
 
 impl Trainee {
-    pub fn new(vae: Vae, anneal: Annealing) -> Self {
-        Self { vae, anneal }
+    pub fn new(vae: Vae, anneal: Annealing, device: &Device) -> Self {
+        Self {
+            vae,
+            clip: GradientClip::new(device),
+            anneal,
+            watch: None,
+        }
+    }
+
+    /// The same, whose training fails when it diverges.
+    pub fn watched(self, watch: Watch) -> Self {
+        Self {
+            watch: Some(watch),
+            ..self
+        }
     }
 }
 
@@ -37,12 +60,25 @@ impl TrainStep for Trainee {
     type Output = StepOutput;
 
     fn step(&self, batch: Batch) -> TrainOutput<StepOutput> {
-        let (epoch, step) = (batch.epoch, batch.step);
+        let at = batch.at;
         let terms = self.vae.terms(batch.images, batch.noise);
-        let loss = self.anneal.loss(&terms, step).mean();
+        let loss = self.anneal.loss(&terms, at.updates()).mean();
         let gradients = loss.backward();
-        let output = StepOutput::new(&terms, loss, epoch, step);
+        let mut output = StepOutput::new(&terms, loss, self.clip.last(), at);
+        if self.anneal.beta(at.updates()) == 1.0 {
+            output.watch = self.watch.clone();
+        }
         TrainOutput::new(self, gradients, output)
+    }
+
+    fn optimize(
+        mut self,
+        optimizer: &mut ModuleOptimizer,
+        rate: ModuleLearningRate,
+        gradients: GradientsParams,
+    ) -> Self {
+        let gradients = self.clip.clip(&self.vae, gradients);
+        optimizer.step(rate, self, gradients)
     }
 }
 
@@ -51,33 +87,38 @@ impl InferenceStep for Trainee {
     type Output = StepOutput;
 
     fn step(&self, batch: Batch) -> StepOutput {
-        let (epoch, step) = (batch.epoch, batch.step);
         let terms = self.vae.terms(batch.images, batch.noise);
         let loss = terms.elbo().mean();
-        StepOutput::new(&terms, loss, epoch, step)
+        StepOutput::new(&terms, loss, self.clip.last(), batch.at)
     }
 }
 
 /// What a step reports: on the device until [`ItemLazy::sync`], then on the host.
 pub struct StepOutput {
+    /// ELBO, reconstruction, KL, loss; the last gradient's norm and what it was multiplied by.
     on_device: Tensor<1>,
     means: Means,
-    epoch: usize,
-    step: usize,
+    at: StepNumber,
+    /// Looks at the ELBO, where that is what is being maximised.
+    watch: Option<Watch>,
 }
 
-/// Means over a batch, in nats per image.
+/// Means over a batch, in nats per image, and what the optimiser did before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Means {
     pub elbo: f64,
     pub reconstruction: f64,
     pub kl: f64,
+    /// The norm of the last gradient, before it was clipped.
+    pub gradient_norm: f64,
+    /// Whether it was clipped: 1 or 0.
+    pub clipped: f64,
     /// How many images they are of: a short last batch counts less.
     pub images: usize,
 }
 
 impl StepOutput {
-    fn new(terms: &BoundTerms, loss: Tensor<1>, epoch: usize, step: usize) -> Self {
+    fn new(terms: &BoundTerms, loss: Tensor<1>, last_gradient: Tensor<1>, at: StepNumber) -> Self {
         let [images] = terms.log_likelihood.dims();
         let means = vec![
             terms.elbo().mean(),
@@ -85,21 +126,32 @@ impl StepOutput {
             terms.kl().mean(),
             loss,
         ];
+        let means = Tensor::cat(means, 0).without_autodiff();
         Self {
-            on_device: Tensor::cat(means, 0).inner(),
+            on_device: Tensor::cat(vec![means, last_gradient.without_autodiff()], 0),
             means: Means {
                 images,
                 ..Means::default()
             },
-            epoch,
-            step,
+            at,
+            watch: None,
+        }
+    }
+
+    fn diverged(&self, how: &str, gradient_norm: f64) -> ExecutionError {
+        ExecutionError::WithContext {
+            reason: format!(
+                "it diverged at {}: {how}; the gradient before had the norm {gradient_norm:.3e}. \
+                 Start anew with a lower --lr, or a lower --flow-lr where the flow has many layers",
+                self.at
+            ),
         }
     }
 }
 
 impl ItemLazy for StepOutput {
-    /// Reads the numbers, and refuses those that are not finite: the run stops before such weights reach
-    /// a checkpoint.
+    /// Reads the numbers, and refuses those that are not finite or far worse than what was seen: the run stops before
+    /// such weights reach a checkpoint.
     fn sync(self) -> Result<Self, ExecutionError> {
         let numbers: Vec<f64> = self
             .on_device
@@ -107,20 +159,27 @@ impl ItemLazy for StepOutput {
             .try_into_data()?
             .iter::<f64>()
             .collect();
-        if numbers.iter().any(|number| !number.is_finite()) {
-            return Err(ExecutionError::WithContext {
-                reason: format!(
-                    "the loss is not finite at step {} of epoch {}",
-                    self.step + 1,
-                    self.epoch
-                ),
-            });
+        let [elbo, reconstruction, kl, loss, gradient_norm, scale] = numbers[..] else {
+            unreachable!("six numbers were put together");
+        };
+        if ![elbo, reconstruction, kl, loss]
+            .iter()
+            .all(|number| number.is_finite())
+        {
+            return Err(self.diverged("the loss is not finite", gradient_norm));
+        }
+        if let Some(divergence) = self.watch.as_ref().and_then(|watch| watch.see(elbo)) {
+            let Divergence { best, now } = divergence;
+            let how = format!("the ELBO fell from {best:.1} to {now:.1} nats per image");
+            return Err(self.diverged(&how, gradient_norm));
         }
         Ok(Self {
             means: Means {
-                elbo: numbers[0],
-                reconstruction: numbers[1],
-                kl: numbers[2],
+                elbo,
+                reconstruction,
+                kl,
+                gradient_norm,
+                clipped: f64::from(scale < 1.0),
                 ..self.means
             },
             ..self
@@ -154,6 +213,15 @@ impl MeanMetric {
 
     pub fn kl() -> Self {
         Self::new("KL", |means| means.kl, false)
+    }
+
+    pub fn gradient_norm() -> Self {
+        Self::new("Gradient norm", |means| means.gradient_norm, false)
+    }
+
+    /// The share of steps whose gradient was clipped.
+    pub fn clipped() -> Self {
+        Self::new("Clipped", |means| means.clipped, false)
     }
 
     fn new(name: &str, pick: fn(&Means) -> f64, higher_is_better: bool) -> Self {

@@ -15,10 +15,12 @@ mod picture;
 mod process;
 mod progress;
 mod random;
+mod rate;
 mod run_dir;
 mod sample;
 mod trained;
 mod training;
+mod watch;
 
 use std::process::ExitCode;
 

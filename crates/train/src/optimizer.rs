@@ -18,6 +18,15 @@ pub enum OptimizerName {
 }
 
 impl OptimizerName {
+    /// The learning rate that it is used with where none is given.
+    pub fn lr(self) -> f64 {
+        match self {
+            Self::Adam => 1e-3,
+            Self::Adamax => 2e-3,
+            Self::Rmsprop => 1e-4,
+        }
+    }
+
     /// The optimiser for a whole model.
     pub fn init(self) -> ModuleOptimizer {
         match self {

@@ -102,6 +102,8 @@ impl Progress {
             (Split::Train, Some("ELBO")) => &mut row.train_elbo,
             (Split::Train, Some("Reconstruction")) => &mut row.train_reconstruction,
             (Split::Train, Some("KL")) => &mut row.train_kl,
+            (Split::Train, Some("Gradient norm")) => &mut row.gradient_norm,
+            (Split::Train, Some("Clipped")) => &mut row.clipped,
             (Split::Valid, Some("ELBO")) => &mut row.valid_elbo,
             (Split::Valid, Some("Reconstruction")) => &mut row.valid_reconstruction,
             (Split::Valid, Some("KL")) => &mut row.valid_kl,

@@ -46,7 +46,7 @@ impl Trained {
     pub fn new(run: &RunDir, config: RunConfig, device: Device, splits: Splits) -> Result<Self> {
         let epoch = run.best()?.epoch;
         let pixels = splits.test.pixels_per_image();
-        let blank = Trainee::new(config.model(pixels).init(&device), config.anneal);
+        let blank = Trainee::new(config.model(pixels).init(&device), config.anneal, &device);
         let vae = load_weights(run, blank, epoch, splits.test.side())?.vae;
         Ok(Self {
             config,

@@ -26,6 +26,7 @@ use crate::{
     run_dir::RunDir,
     sample,
     trained::{Trained, damaged, load_weights},
+    watch::Watch,
 };
 
 /// How a training ended, when nothing failed.
@@ -146,6 +147,8 @@ impl Session {
                 MeanMetric::reconstruction(),
                 MeanMetric::kl(),
             ))
+            .metric_train_numeric(MeanMetric::gradient_norm())
+            .metric_train_numeric(MeanMetric::clipped())
             .with_metric_logger(NoMetricFiles)
             .with_application_logger(None)
             .with_default_checkpointers()
@@ -157,7 +160,10 @@ impl Session {
         if self.done > 0 {
             training = training.checkpoint(self.done);
         }
-        let result = training.launch(Learner::new(model, config.optimizer.init(), config.lr));
+        let rate = config
+            .rate(self.splits.train.len())
+            .with_flow(config.flow_lr);
+        let result = training.launch(Learner::new(model, config.optimizer.init(), rate));
         // Gives the terminal back before anything else is said.
         drop(result.renderer);
         self.ending(result.error.as_deref())
@@ -167,11 +173,13 @@ impl Session {
     fn model(&self) -> Trainee {
         self.device.seed(self.config.seed);
         let pixels = self.splits.train.pixels_per_image();
-        let vae = self
-            .config
-            .model(pixels)
-            .init(&self.device.clone().autodiff());
-        Trainee::new(vae, self.config.anneal).materialize()
+        let device = self.device.clone().autodiff();
+        let vae = self.config.model(pixels).init(&device);
+        let history = self.history.lock().expect("no panic while locked");
+        let best = history.best_of(|_| true).map(|row| row.valid_elbo);
+        Trainee::new(vae, self.config.anneal, &device)
+            .watched(Watch::new(pixels, best))
+            .materialize()
     }
 
     fn loader(&self, images: &Images, role: Role) -> Arc<EpochLoader> {

@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use super::Images;
 use crate::random::{Purpose, stream};
 
-/// The epoch of draws that stay the same throughout a run, as validation's and the test's do;
-/// epochs of training count from 1.
+/// The epoch of draws that stay the same, as validation's and the test's do; epochs of training count from 1.
 pub const FIXED_EPOCH: u64 = 0;
 
-/// The seed of [`Binarization::Static`], the same for all runs: `binarize` in ASCII.
-const STATIC_SEED: u64 = u64::from_le_bytes(*b"binarize");
+/// The seed of draws that are the same for all runs, whatever their seeds: `binarize` in ASCII.
+const FIXED_SEED: u64 = u64::from_le_bytes(*b"binarize");
 
 /// How a grey image becomes one of zeros and ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Binarization {
-    /// A pixel is one with the probability of its grey level, drawn anew in each epoch.
+    /// A pixel is one with the probability of its grey level, drawn anew in each epoch of training; validation and
+    /// test images are drawn once for all runs and seeds.
     Dynamic,
     /// A pixel is one with the probability of its grey level, drawn once for all runs and seeds.
     Static,
@@ -37,7 +37,7 @@ impl fmt::Display for Binarization {
 
 impl Binarization {
     /// Writes image `index` into `out` (`pixels_per_image` values, 0 or 1), as it is in `epoch`
-    /// of a run with `seed`: both matter to [`Self::Dynamic`] only.
+    /// of a run with `seed`: both matter to [`Self::Dynamic`] only, the seed in epochs of training.
     ///
     /// # Panics
     ///
@@ -47,8 +47,8 @@ impl Binarization {
         let position = images.position(index) as u64;
         let rng = |seed, epoch| stream(seed, Purpose::Binarize, epoch, position);
         match self {
-            Self::Dynamic => draw(rng(seed, epoch), grey, out),
-            Self::Static => draw(rng(STATIC_SEED, FIXED_EPOCH), grey, out),
+            Self::Dynamic if epoch != FIXED_EPOCH => draw(rng(seed, epoch), grey, out),
+            Self::Dynamic | Self::Static => draw(rng(FIXED_SEED, FIXED_EPOCH), grey, out),
             Self::Threshold => {
                 for (out, level) in out.iter_mut().zip(grey) {
                     *out = f32::from(*level > 127);
@@ -121,6 +121,16 @@ mod tests {
         assert_ne!(one, binarize(how, &grey(), 1, 1, 1));
         assert_ne!(one, binarize(how, &grey(), 0, 2, 1));
         assert_ne!(one, binarize(how, &grey(), 0, 1, 2));
+    }
+
+    /// So that the numbers of two runs can be compared, whatever their seeds.
+    #[test]
+    fn what_validation_and_test_see_is_the_same_for_all_runs() {
+        let fixed = |how, seed| binarize(how, &grey(), 0, seed, FIXED_EPOCH);
+        let one = fixed(Binarization::Dynamic, 1);
+        assert_eq!(one, fixed(Binarization::Dynamic, 2));
+        assert_eq!(one, fixed(Binarization::Static, 3));
+        assert_ne!(one, binarize(Binarization::Dynamic, &grey(), 0, 1, 1));
     }
 
     #[test]

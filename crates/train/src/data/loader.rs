@@ -1,5 +1,6 @@
 //! Batches for Burn's training loop.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,11 +20,33 @@ pub struct Batch {
     pub images: Tensor<2>,
     /// Standard normal noise, `[batch, latent_dim]`.
     pub noise: Tensor<2>,
+    /// Which batch it is.
+    pub at: StepNumber,
+}
+
+/// Where in a training a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepNumber {
     /// The epoch, from 1.
     pub epoch: usize,
-    /// The batches that this loader has given since the start of epoch 1: in training, the
-    /// optimiser steps that went before.
+    /// The step within the epoch, from 1.
     pub step: usize,
+    /// The steps of an epoch.
+    pub steps: usize,
+}
+
+impl StepNumber {
+    /// The updates that went before.
+    pub fn updates(self) -> usize {
+        (self.epoch - 1) * self.steps + self.step - 1
+    }
+}
+
+impl fmt::Display for StepNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epoch, step, steps } = self;
+        write!(f, "step {step} of {steps} of epoch {epoch}")
+    }
 }
 
 /// How batches are made.
@@ -97,7 +120,7 @@ impl EpochLoader {
         })
     }
 
-    fn batch(&self, indexes: &[usize], epoch: usize, step: usize) -> Batch {
+    fn batch(&self, indexes: &[usize], at: StepNumber) -> Batch {
         let Batching {
             binarization,
             latent_dim,
@@ -105,7 +128,7 @@ impl EpochLoader {
             ..
         } = self.batching;
         let (purpose, key_epoch) = match self.role {
-            Role::Train => (Purpose::TrainNoise, epoch as u64),
+            Role::Train => (Purpose::TrainNoise, at.epoch as u64),
             Role::Valid => (Purpose::ValidNoise, FIXED_EPOCH),
         };
         let (rows, pixels) = (indexes.len(), self.images.pixels_per_image());
@@ -124,8 +147,7 @@ impl EpochLoader {
         Batch {
             images: tensor(images, pixels),
             noise: tensor(noise, latent_dim),
-            epoch,
-            step,
+            at,
         }
     }
 }
@@ -178,9 +200,13 @@ impl Iterator for Epoch<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let size = self.loader.batching.batch_size.get();
         let indexes = self.order[self.done..].chunks(size).next()?;
-        let step = (self.epoch - 1) * self.loader.num_batches() + self.done / size;
+        let at = StepNumber {
+            epoch: self.epoch,
+            step: self.done / size + 1,
+            steps: self.loader.num_batches(),
+        };
         self.done += indexes.len();
-        Some(Ok(self.loader.batch(indexes, self.epoch, step)))
+        Some(Ok(self.loader.batch(indexes, at)))
     }
 }
 
@@ -295,8 +321,8 @@ mod tests {
             let batch = batch.unwrap();
             let done = batches.progress().items_processed;
             seen.push((
-                batch.epoch,
-                batch.step,
+                batch.at.to_string(),
+                batch.at.updates(),
                 batch.images.dims(),
                 batch.noise.dims(),
                 done,
@@ -305,9 +331,9 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (2, 3, [4, 9], [4, 2], 4),
-                (2, 4, [4, 9], [4, 2], 8),
-                (2, 5, [3, 9], [3, 2], 11),
+                ("step 1 of 3 of epoch 2".into(), 3, [4, 9], [4, 2], 4),
+                ("step 2 of 3 of epoch 2".into(), 4, [4, 9], [4, 2], 8),
+                ("step 3 of 3 of epoch 2".into(), 5, [3, 9], [3, 2], 11),
             ]
         );
         assert!(batches.progress().is_completed());

@@ -1,0 +1,73 @@
+//! Training at the defaults does not explode, on images like MNIST's that nobody has to download.
+
+use end_to_end::{Place, TEST_IMAGES, TRAIN_IMAGES};
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+
+const SIDE: usize = 28;
+
+/// White strokes with soft edges on black, of three corners each: grey levels and sizes as MNIST has them.
+fn strokes(count: usize, seed: u64) -> Vec<u8> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut corner = || [rng.random_range(6.0..22.0_f32), rng.random_range(4.0..24.0)];
+    let mut pixels = Vec::with_capacity(count * SIDE * SIDE);
+    for _ in 0..count {
+        let corners: [[f32; 2]; 4] = std::array::from_fn(|_| corner());
+        for y in 0..SIDE {
+            for x in 0..SIDE {
+                let at = [x as f32, y as f32];
+                let distance = (corners.windows(2))
+                    .map(|ends| distance(at, ends[0], ends[1]))
+                    .fold(f32::INFINITY, f32::min);
+                pixels.push((255.0 * (2.2 - distance).clamp(0.0, 1.0)) as u8);
+            }
+        }
+    }
+    pixels
+}
+
+/// From a point to a line between two others.
+fn distance(at: [f32; 2], from: [f32; 2], to: [f32; 2]) -> f32 {
+    let minus = |a: [f32; 2], b: [f32; 2]| [a[0] - b[0], a[1] - b[1]];
+    let dot = |a: [f32; 2], b: [f32; 2]| a[0] * b[0] + a[1] * b[1];
+    let (along, to_point) = (minus(to, from), minus(at, from));
+    let share = (dot(along, to_point) / dot(along, along)).clamp(0.0, 1.0);
+    let rest = minus(to_point, along.map(|x| share * x));
+    dot(rest, rest).sqrt()
+}
+
+/// An IDX file of them.
+fn file(count: usize, seed: u64) -> Vec<u8> {
+    let header = [0x0803, count as u32, SIDE as u32, SIDE as u32];
+    let header = header.into_iter().flat_map(u32::to_be_bytes);
+    header.chain(strokes(count, seed)).collect()
+}
+
+/// Five times the default rate, so that some hundred steps are enough to tell.
+#[track_caller]
+fn is_stable(layers: usize) {
+    let at = Place::new();
+    at.write(&format!("strokes/{TRAIN_IMAGES}"), file(2_400, 1));
+    at.write(&format!("strokes/{TEST_IMAGES}"), file(100, 2));
+    at.train(&format!(
+        "--dataset strokes --layers {layers} --epochs 10 --lr 5e-3 --output run"
+    ))
+    .succeeds();
+    let elbo = at.numbers("run/metrics.csv", "train_elbo");
+    println!("{elbo:?}");
+    let mut best = f64::NEG_INFINITY;
+    for &elbo in &elbo {
+        assert!(elbo > best - 50.0, "{elbo} nats after {best}");
+        best = best.max(elbo);
+    }
+    assert!(best > -543.0 / 2.0, "it learned: {best}");
+}
+
+#[test]
+fn twenty_layers_do_not_explode() {
+    is_stable(20);
+}
+
+#[test]
+fn eighty_layers_do_not_explode() {
+    is_stable(80);
+}
