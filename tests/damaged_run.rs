@@ -199,16 +199,18 @@ fn weights_that_are_no_numbers() {
     at.train("evaluate run --samples 2 --epoch 1").succeeds();
 }
 
-/// Which it does again and again while training goes on.
+/// A link to another disk, say.
+#[cfg(unix)]
 #[test]
-fn evaluations_while_checkpoints_are_deleted() {
-    let at = Place::new();
-    let mut running = at.start(&format!("{TINY} --epochs 1000000 --output run"));
-    running.wait_for("epoch       2/");
-    for _ in 0..20 {
-        at.train("evaluate run --samples 1").succeeds();
+fn a_checkpoint_whose_file_is_gone_for_good() {
+    let at = Place::with_run("");
+    let file = at.path("run/checkpoint/model-2.bpk");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    for arguments in [SAMPLE, EVALUATE] {
+        at.train(arguments)
+            .fails(1, &["run", "no checkpoint of epoch 2"]);
     }
-    running.kill();
 }
 
 #[test]

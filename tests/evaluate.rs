@@ -61,13 +61,13 @@ fn the_test_set_is_evaluated_and_validation_on_demand() {
     }
 }
 
-/// Validation in training took one sample an image. Its ELBO's standard deviation over samples is far below that
-/// over images, 2 nats or so, of which 250 make 0.13.
+/// Validation in training took one sample an image, from other noise: both means have a standard error below 0.1.
 #[test]
 fn each_epoch_has_the_elbo_that_training_saw() {
+    const TOLERANCE: f64 = 0.3;
     let at = Place::with_run("");
     let seen = at.numbers("run/metrics.csv", "valid_elbo");
-    assert!(seen[0] + 1.0 < seen[1], "the epochs differ: {seen:?}");
+    assert!(seen[1] - seen[0] > 2.0 * TOLERANCE, "alike: {seen:?}");
     for (epoch, seen) in (1..).zip(seen) {
         let all = evaluate(
             &at,
@@ -76,7 +76,10 @@ fn each_epoch_has_the_elbo_that_training_saw() {
         let run = &all["runs"][0];
         assert_eq!(run["epoch"], epoch);
         let elbo = number(run, "elbo");
-        assert!((elbo - seen).abs() < 0.5, "epoch {epoch}: {elbo}, {seen}");
+        assert!(
+            (elbo - seen).abs() < TOLERANCE,
+            "epoch {epoch}: {elbo}, {seen}"
+        );
     }
     at.train("evaluate run --epoch 3")
         .fails(1, &["run", "epoch 3", "[1, 2]"]);

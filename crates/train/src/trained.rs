@@ -146,6 +146,7 @@ pub fn load_weights(run: &RunDir, model: Trainee, epoch: usize, side: usize) -> 
 
 /// The weights of the checkpoint of `epoch`, or of the best: its epoch, its file and what is in it.
 fn read_checkpoint(run: &RunDir, epoch: Option<usize>) -> Result<(usize, PathBuf, ModuleRecord)> {
+    let mut gone = None;
     loop {
         let wanted = match epoch {
             Some(epoch) => epoch,
@@ -154,8 +155,8 @@ fn read_checkpoint(run: &RunDir, epoch: Option<usize>) -> Result<(usize, PathBuf
         let path = run.checkpoint_file("model", wanted);
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => ensure!(
-                // Else a training has just deleted it: another is the best now.
-                epoch.is_none(),
+                // A training may just have deleted it: another is the best then.
+                epoch.is_none() && gone.replace(wanted) != Some(wanted),
                 "{} has no checkpoint of epoch {wanted}: {}",
                 run.path().display(),
                 match &run.checkpoints()[..] {
@@ -199,4 +200,31 @@ pub fn damaged(path: &Path) -> String {
 
 fn cannot_read(path: &Path) -> String {
     format!("cannot read {}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_outlive_the_file_that_they_were_read_from() {
+        let parent = tempfile::tempdir().unwrap();
+        let config = RunConfig::default();
+        let run = RunDir::create(Some(&parent.path().join("run")), &config).unwrap();
+        let vae = config.model(4).init(&Device::flex());
+        let file = run.checkpoint_file("model", 1);
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        vae.clone().save_file(&file).unwrap();
+        let draw = |vae: Vae| {
+            let z = Tensor::zeros([1, config.latent_dim.get()], &Device::flex());
+            vae.mean_image(z).try_into_vec_as::<f32>().unwrap()
+        };
+
+        let (epoch, read, record) = read_checkpoint(&run, Some(1)).unwrap();
+        assert_eq!((epoch, &read), (1, &file));
+        fs::remove_file(&file).unwrap();
+        let blank = config.model(4).init(&Device::flex());
+        let read = fit(blank, record, &file, 2).unwrap();
+        assert_eq!(draw(read), draw(vae));
+    }
 }
