@@ -22,7 +22,7 @@ use report::{Evaluation, Row, differences, figure, to_json};
 
 const IMAGES_AT_ONCE: usize = 50;
 
-/// The most numbers that a tensor of posterior samples has, be it of their pixels or of a hidden layer: 32 MiB.
+/// The most numbers that a tensor has, be it of pixels, of a hidden layer or of the flow's parameters: 32 MiB.
 const NUMBERS_AT_ONCE: usize = 1 << 23;
 
 /// Which images are evaluated on.
@@ -234,14 +234,13 @@ impl Subject {
 
     fn estimate(&self, samples: usize, seed: u64) -> Result<Estimates> {
         let (trained, images) = (&self.trained, &self.images);
-        let rows_at_once = rows_at_once(&trained.config, images.pixels_per_image());
+        let (images_at_once, rows_at_once) = at_once(&trained.config, images.pixels_per_image());
         let sampling = ImportanceSampling {
             samples,
             rows_at_once,
         };
         let bar = bar(images.len() as u64, "images");
         let mut all = Estimates::default();
-        let images_at_once = IMAGES_AT_ONCE.min(rows_at_once);
         for start in (0..images.len()).step_by(images_at_once) {
             let images = images.slice(start..images.len().min(start + images_at_once));
             let noise = trained.noise(&images, seed);
@@ -279,15 +278,18 @@ impl Subject {
     }
 }
 
-/// How many posterior samples pass through the decoder at once.
-fn rows_at_once(config: &RunConfig, pixels: usize) -> usize {
+/// How many images, and how many posterior samples of all of them together, are computed at once.
+fn at_once(config: &RunConfig, pixels: usize) -> (usize, usize) {
+    let fitting = |numbers: usize| (NUMBERS_AT_ONCE / numbers).max(1);
     let window = match config.activation {
         Activation::Maxout { window } => window,
         Activation::Tanh | Activation::Relu => 1,
     };
+    let latent_dim = config.latent_dim.get();
     let hidden = config.hidden.iter().map(|width| width.get() * window);
-    let widest = hidden.chain([pixels, config.latent_dim.get()]).max();
-    (NUMBERS_AT_ONCE / widest.unwrap_or(1)).max(1)
+    let rows = fitting(hidden.fold(pixels.max(latent_dim), usize::max));
+    let flow = config.layers * (2 * latent_dim + 1);
+    (fitting(flow.max(1)).min(rows).min(IMAGES_AT_ONCE), rows)
 }
 
 #[cfg(test)]
@@ -295,10 +297,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_at_once_are_fewer_where_rows_are_wider() {
-        let mnist = RunConfig::default();
-        assert_eq!(rows_at_once(&mnist, 784), NUMBERS_AT_ONCE / 1600);
-        assert_eq!(rows_at_once(&mnist, 256 * 256), 128);
-        assert_eq!(rows_at_once(&mnist, 4096 * 4096), 1);
+    fn wide_rows_are_computed_few_at_once() {
+        let config = RunConfig {
+            latent_dim: 40.try_into().unwrap(),
+            ..RunConfig::default()
+        };
+        let rows = NUMBERS_AT_ONCE / 1600; // 400 units of window 4
+        assert_eq!(at_once(&config, 784), (IMAGES_AT_ONCE, rows));
+        assert_eq!(at_once(&config, 256 * 256), (IMAGES_AT_ONCE, 128));
+        assert_eq!(at_once(&config, 4096 * 4096), (1, 1));
+        let deep = RunConfig {
+            layers: 10_000,
+            ..config
+        };
+        assert_eq!(at_once(&deep, 784), (NUMBERS_AT_ONCE / 810_000, rows));
     }
 }
