@@ -37,6 +37,13 @@ fn flags_that_cannot_be_parsed() {
         ("--frobnicate", ["--frobnicate", "unexpected"]),
         ("--resume run --lr 0.1", ["--resume", "--lr"]),
         ("evaluate run --samples 0", ["--samples", "0"]),
+        ("evaluate run --split train", ["--split", "train"]),
+        ("evaluate run --epoch 0", ["--epoch", "0"]),
+        ("evaluate run --seed -1", ["--seed", "-1"]),
+        (
+            "evaluate run --binarization grey",
+            ["--binarization", "grey"],
+        ),
         ("evaluate", ["required", "argument"]),
         ("explain run", ["explain", "unrecognized"]),
     ] {

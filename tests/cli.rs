@@ -128,36 +128,50 @@ fn every_weight_learns() {
     }
 }
 
+const FILE: &str = "run/evaluations.csv";
+const ROW: [&str; 5] = ["elbo", "reconstruction", "kl", "nll", "gap"];
+
 #[test]
 fn evaluate_prints_and_records_the_estimates() {
     let at = Place::with_run("");
     for _ in 0..2 {
         let outcome = at.train("evaluate run --samples 50").succeeds();
-        assert!(line(&outcome, "250 test images of digits").contains("on flex"));
-        let [elbo, _] = numbers(line(&outcome, "ELBO"), "ELBO # ± #")[..] else {
-            unreachable!("two numbers")
-        };
-        let kl = numbers(line(&outcome, "KL"), "KL # ± #");
-        let nll = numbers(line(&outcome, "NLL"), "NLL(50) # ± #");
-        assert!(
-            nll[0] <= -elbo,
-            "Jensen's inequality: {elbo} and {}",
-            nll[0]
-        );
-        assert!(kl[1] > 0.0 && nll[1] > 0.0, "standard errors");
+        assert!(line(&outcome, "run: epoch 2").contains("checkpoint/model-2.bpk, on flex"));
+        let images = line(&outcome, "250 test images of digits, dynamic binarisation");
+        assert!(images.ends_with("noise seed 0"), "{images}");
+        let names = ["ELBO", "reconstruction", "KL", "NLL(50)", "gap"];
+        for (name, row) in names.into_iter().zip(ROW) {
+            let shown = numbers(line(&outcome, name), &format!("{name} # ± #"));
+            for (shown, column) in shown.into_iter().zip([row.into(), format!("{row}_se")]) {
+                let saved = *at.numbers(FILE, &column).last().unwrap();
+                // Three digits are shown.
+                assert!(
+                    (shown - saved).abs() < 0.000_51,
+                    "{column}: {shown}, {saved}"
+                );
+            }
+        }
     }
-    let file = "run/evaluations.csv";
-    assert_eq!(at.numbers(file, "samples"), [50.0, 50.0]);
-    for name in ["elbo", "kl", "nll", "nll_se"] {
-        let [first, second] = at.numbers(file, name)[..] else {
+    assert_eq!(at.numbers(FILE, "samples"), [50.0, 50.0]);
+    for (name, value) in [
+        ("dataset", "digits"),
+        ("split", "test"),
+        ("backend", "flex"),
+    ] {
+        assert_eq!(at.column(FILE, name), [value, value]);
+    }
+    let [elbo, reconstruction, kl, nll, gap] = ROW.map(|name| {
+        let [first, second] = at.numbers(FILE, name)[..] else {
             panic!("two evaluations have two rows");
         };
         assert_eq!(first, second, "{name}");
-    }
-    // The test set is like the validation set, at the same weights.
-    let elbo = at.numbers(file, "elbo")[0];
-    let valid = *at.numbers("run/metrics.csv", "valid_elbo").last().unwrap();
-    assert!((elbo - valid).abs() < 2.0, "{elbo} and {valid}");
+        first
+    });
+    // The three are means of f32, of about 40 nats with 24 bits.
+    assert!((elbo - (reconstruction - kl)).abs() < 1e-4);
+    assert!((gap - (-elbo - nll)).abs() < 1e-9, "{gap}");
+    assert!(gap > 0.0, "Jensen's inequality");
+    assert!(kl > 0.0, "the KL of two different Gaussians, nearly: {kl}");
 }
 
 #[test]
@@ -209,7 +223,18 @@ fn help_tells_all_flags() {
         ),
         (
             "evaluate --help",
-            &["<RUN>", "--samples", "--backend", "--data-dir", "5000"],
+            &[
+                "<RUN>...",
+                "--samples",
+                "--split",
+                "--binarization",
+                "--epoch",
+                "--seed",
+                "--json",
+                "--backend",
+                "--data-dir",
+                "5000",
+            ],
         ),
         ("sample --help", &["<RUN>", "--backend", "--data-dir"]),
     ];

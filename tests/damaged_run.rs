@@ -136,16 +136,81 @@ fn damaged_metrics() {
     }
 }
 
-/// Without a checkpoint, there is nothing to evaluate.
+/// Checkpoints are large and may be deleted when training is over; the best model is in `model.bpk` too.
 #[test]
-fn runs_without_a_checkpoint() {
+fn the_best_model_outlives_the_checkpoints() {
     let at = Place::with_run("");
+    at.train(EVALUATE).succeeds();
     std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    let outcome = at.train(EVALUATE).succeeds();
+    assert!(
+        outcome
+            .stdout
+            .contains("run: epoch 2, weights in run/model.bpk")
+    );
+    for name in ["epoch", "elbo", "nll"] {
+        let [first, second] = at.numbers("run/evaluations.csv", name)[..] else {
+            panic!("two evaluations have two rows");
+        };
+        assert_eq!(first, second, "{name}");
+    }
+    at.train(SAMPLE).succeeds();
+    refused(
+        &at,
+        &["evaluate run --epoch 2"],
+        &["run", "no checkpoint of epoch 2"],
+    );
+
+    let good = at.bytes("run/model.bpk");
+    for bad in damage(&good) {
+        at.write("run/model.bpk", bad);
+        refused(&at, &[EVALUATE, SAMPLE], &["run/model.bpk", "damaged"]);
+    }
+    std::fs::remove_file(at.path("run/model.bpk")).unwrap();
     refused(
         &at,
         &[EVALUATE, SAMPLE],
         &["run", "no checkpoint", "--resume"],
     );
+}
+
+/// Nothing in a file of weights tells them from others, but what comes out does.
+#[test]
+fn weights_that_are_no_numbers() {
+    let at = Place::with_run("");
+    let file = "run/checkpoint/model-2.bpk";
+    let good = at.bytes(file);
+    let end = good.iter().rposition(|&byte| byte != 0).expect("no zeros");
+    let mut bad = good.clone();
+    bad[end - 3000..end].fill(0xff);
+    at.write(file, bad);
+    refused(
+        &at,
+        &[EVALUATE, "evaluate run --samples 2 --json"],
+        &[
+            "run",
+            "epoch 2",
+            file,
+            "250 of 250 test",
+            "not finite",
+            "--epoch",
+        ],
+    );
+    at.train("evaluate run --samples 2 --epoch 1").succeeds();
+}
+
+/// A link to another disk, say.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_whose_file_is_gone_for_good() {
+    let at = Place::with_run("");
+    let file = at.path("run/checkpoint/model-2.bpk");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    for arguments in [SAMPLE, EVALUATE] {
+        at.train(arguments)
+            .fails(1, &["run", "no checkpoint of epoch 2"]);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
     backend::{self, Backend},
     config::{FlowName, RunConfig},
     data::{Binarization, DatasetName},
+    evaluate::Split,
     optimizer::OptimizerName,
     rate::Schedule,
 };
@@ -25,7 +26,8 @@ use crate::{
   train --backend wgpu                     the same on a GPU
   train --dataset mnist --layers 80        MNIST with 80 planar layers
   train --resume runs/digits-1             go on after an interruption
-  train evaluate runs/digits-1             the test set's ELBO, KL and NLL
+  train evaluate runs/digits-1             the test set's ELBO and NLL, and the gap between them
+  train evaluate runs/a runs/b             the same of both, and their paired differences
   train sample runs/digits-1               pictures")]
 pub struct Cli {
     #[command(subcommand)]
@@ -36,7 +38,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Print the ELBO, KL and importance-sampled NLL of a run's best model on the test set
+    /// Print the ELBO, its parts and the importance-sampled NLL of a run's best model on the test set; of several
+    /// runs, also how they differ
     Evaluate(EvaluateArgs),
     /// Draw samples from the prior, and test images beside their reconstructions
     Sample(SampleArgs),
@@ -158,7 +161,7 @@ pub struct TrainArgs {
     )]
     pub lr: Option<f64>,
 
-    /// Learning rate of the flow, as a multiple of --lr [default: 0.2]
+    /// Learning rate of the flow, as a multiple of --lr [default: 0.1]
     #[arg(
         long,
         value_name = "FACTOR",
@@ -232,8 +235,9 @@ pub struct TrainArgs {
 
 #[derive(Args, Debug)]
 pub struct EvaluateArgs {
-    /// Folder of the run
-    pub run: PathBuf,
+    /// Folder of the run; of several, the others are compared with the first, image by image
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
 
     /// Importance samples for each image
     #[arg(
@@ -244,8 +248,44 @@ pub struct EvaluateArgs {
     )]
     pub samples: NonZeroUsize,
 
+    /// Images to evaluate on
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: Split,
+
+    /// How grey levels become black and white [default: as in training]
+    #[arg(long, value_name = "HOW")]
+    pub binarization: Option<Binarization>,
+
+    /// Evaluate the checkpoint of this epoch [default: the best by validation ELBO]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub epoch: Option<NonZeroUsize>,
+
+    /// Seed of the posterior samples, whatever the run's own
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "0",
+        allow_negative_numbers = true
+    )]
+    pub seed: u64,
+
+    /// Print one JSON object, with the names of evaluations.csv
+    #[arg(long)]
+    pub json: bool,
+
     #[command(flatten)]
     pub place: Place,
+}
+
+impl EvaluateArgs {
+    /// The configuration of a run, as it is evaluated.
+    pub fn apply(&self, config: RunConfig) -> RunConfig {
+        let config = self.place.apply(config);
+        RunConfig {
+            binarization: self.binarization.unwrap_or(config.binarization),
+            ..config
+        }
+    }
 }
 
 #[derive(Args, Debug)]

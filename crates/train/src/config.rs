@@ -108,7 +108,7 @@ impl RunConfig {
             batch_size: size(100),
             optimizer,
             lr: optimizer.lr(),
-            flow_lr: 0.2,
+            flow_lr: 0.1,
             schedule: Schedule::Cosine,
             lr_warm_up: 0,
             anneal: Annealing::None,

@@ -1,135 +1,315 @@
-//! `train evaluate`: the test set's ELBO, KL and importance-sampled NLL.
+//! `train evaluate`: the ELBO, its parts and the importance-sampled NLL of runs, and how runs differ.
 
-use std::{fs::OpenOptions, time::Instant};
+mod report;
 
-use anyhow::{Context, Result};
-use flow_vae::{Estimates, ImportanceSampling, Mean};
+use std::{fmt, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use flate2::Crc;
+use flow_vae::{Activation, Estimates, ImportanceSampling};
 use serde::Serialize;
 
 use crate::{
-    backend::Backend,
     cli::EvaluateArgs,
+    config::RunConfig,
+    data::{self, Images, Splits},
     progress::{bar, say},
     run_dir::RunDir,
     trained::Trained,
 };
+use report::{Evaluation, Row, differences, figure, to_json};
 
-/// Images at once, and posterior samples of them at once: about 100 MB for MNIST.
 const IMAGES_AT_ONCE: usize = 50;
-const ROWS_AT_ONCE: usize = 4_000;
 
-/// A row of `evaluations.csv`: nats per image, each with its standard error over the images.
-#[derive(Serialize)]
-struct Row {
-    epoch: usize,
-    images: usize,
-    samples: usize,
-    elbo: f64,
-    elbo_se: f64,
-    kl: f64,
-    kl_se: f64,
-    nll: f64,
-    nll_se: f64,
-    backend: Backend,
-    seconds: f64,
+/// The most numbers that a tensor has, be it of pixels, of a hidden layer or of the flow's parameters: 32 MiB.
+const NUMBERS_AT_ONCE: usize = 1 << 23;
+
+/// Which images are evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The images that the best epoch was chosen by
+    Valid,
+    /// The images that nothing was chosen by
+    Test,
 }
 
-/// Evaluates the best model of a run, prints the result and adds it to `evaluations.csv`.
+impl Split {
+    fn of(self, splits: &Splits) -> &Images {
+        match self {
+            Self::Valid => &splits.valid,
+            Self::Test => &splits.test,
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Valid => "validation",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// Evaluates runs, prints the results, adds each to its run's `evaluations.csv`, and compares the runs with the first.
 ///
 /// # Errors
 ///
-/// When the run, its data or the backend cannot be had, or the result is not finite or cannot be written.
+/// When a run, its data or the backend cannot be had, when runs cannot be compared image by image, or when a result is
+/// not finite or cannot be written.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
-    let run = RunDir::open(&args.run)?;
-    let trained = Trained::load(&run, args.place.apply(run.config()?))?;
-    let samples = args.samples.get();
-    let started = Instant::now();
-    let estimates = estimate(&trained, samples)?;
-
-    let elbo = Mean::of(&estimates.elbo);
-    let kl = Mean::of(&estimates.kl);
-    let log_likelihood = Mean::of(&estimates.log_likelihood);
-    let row = Row {
-        epoch: trained.epoch,
-        images: estimates.elbo.len(),
-        samples,
-        elbo: elbo.value,
-        elbo_se: elbo.standard_error,
-        kl: kl.value,
-        kl_se: kl.standard_error,
-        nll: -log_likelihood.value,
-        nll_se: log_likelihood.standard_error,
-        backend: trained.config.backend,
-        seconds: started.elapsed().as_secs_f64(),
-    };
-    say(report(&row, &trained));
-    append(&run, &row)
-}
-
-fn estimate(trained: &Trained, samples: usize) -> Result<Estimates> {
-    let test = &trained.splits.test;
-    let sampling = ImportanceSampling {
-        samples,
-        rows_at_once: ROWS_AT_ONCE,
-    };
-    let bar = bar(test.len() as u64, "images");
-    let mut all = Estimates::default();
-    for start in (0..test.len()).step_by(IMAGES_AT_ONCE) {
-        let images = test.slice(start..test.len().min(start + IMAGES_AT_ONCE));
-        let batch = sampling.estimate(
-            &trained.vae,
-            trained.binarized(&images),
-            trained.noise(&images),
-        )?;
-        all.elbo.extend(batch.elbo);
-        all.kl.extend(batch.kl);
-        all.log_likelihood.extend(batch.log_likelihood);
-        bar.inc(images.len() as u64);
+    let subjects = open(args)?;
+    let mut evaluations = Vec::new();
+    let mut recorded = Ok(());
+    for subject in &subjects {
+        let evaluation = subject.evaluate(args)?;
+        if !args.json {
+            let apart = if evaluations.is_empty() { "" } else { "\n" };
+            say(format_args!("{apart}{evaluation}"));
+        }
+        // What took long to compute is shown also where it cannot be written.
+        recorded = recorded.and(record(&subject.run, &evaluation.row));
+        evaluations.push(evaluation);
     }
-    bar.finish_and_clear();
-    Ok(all)
+    if args.json {
+        say(to_json(&evaluations));
+    } else {
+        for difference in differences(&evaluations) {
+            say(format_args!("\n{difference}"));
+        }
+    }
+    recorded
 }
 
-fn report(row: &Row, trained: &Trained) -> String {
-    let Row { samples, .. } = row;
-    let config = &trained.config;
-    let nll = format!("NLL({samples})");
-    format!(
-        "{} test images of {}, {} binarisation, epoch {}, on {}, in {:.1} s\n\
-         nats per image ± standard error over the images\n\
-         {:<12} {:9.3} ± {:.3}\n\
-         {:<12} {:9.3} ± {:.3}\n\
-         {:<12} {:9.3} ± {:.3}",
-        row.images,
-        config.dataset,
-        config.binarization,
-        row.epoch,
-        row.backend,
-        row.seconds,
-        "ELBO",
-        row.elbo,
-        row.elbo_se,
-        "KL",
-        row.kl,
-        row.kl_se,
-        nll,
-        row.nll,
-        row.nll_se,
-    )
+fn record(run: &RunDir, row: &Row) -> Result<()> {
+    if let Some(kept) = run.add_evaluation(row)? {
+        eprintln!(
+            "evaluations.csv had other columns or half a row: it is kept as {}",
+            kept.display()
+        );
+    }
+    Ok(())
 }
 
-fn append(run: &RunDir, row: &Row) -> Result<()> {
-    let path = run.evaluations_file();
-    let failed = || format!("cannot write {}", path.display());
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(failed)?;
-    let is_new = file.metadata().with_context(failed)?.len() == 0;
-    let mut writer = csv::WriterBuilder::new()
-        .has_headers(is_new)
-        .from_writer(file);
-    writer.serialize(row).with_context(failed)?;
-    writer.flush().with_context(failed)
+/// A run and the images that it is evaluated on.
+struct Subject {
+    run: RunDir,
+    trained: Trained,
+    images: Images,
+    /// CRC-32 of the grey levels.
+    grey: u32,
+    /// CRC-32 of the zeros and ones that they became, a byte a pixel.
+    draw: u32,
+}
+
+/// The runs, all on one backend, as far as they can be compared: what can be refused is refused before the long part.
+fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
+    let mut runs = Vec::new();
+    for path in &args.runs {
+        let run = RunDir::open(path)?;
+        let config = args.apply(run.config()?);
+        runs.push((run, config));
+    }
+    let backend = runs.first().context("no run is given")?.1.backend;
+    let device = backend.device()?;
+    let mut subjects: Vec<Subject> = Vec::new();
+    for (run, config) in runs {
+        let config = RunConfig { backend, ..config };
+        let at_hand = subjects.last().map(|last| &last.trained).filter(|last| {
+            (&last.config.dataset, &last.config.data_dir) == (&config.dataset, &config.data_dir)
+        });
+        let splits = match at_hand {
+            Some(last) => last.splits.clone(),
+            None => data::load(&config.dataset, config.data_dir.as_deref())?,
+        };
+        let epoch = args.epoch.map(|epoch| epoch.get());
+        let trained = Trained::of_epoch(&run, epoch, config, device.clone(), splits)?;
+        let subject = Subject::new(run, trained, args.split);
+        if let Some(first) = subjects.first() {
+            subject.check_pairs_with(first, args.split)?;
+        }
+        subjects.push(subject);
+    }
+    Ok(subjects)
+}
+
+impl Subject {
+    fn new(run: RunDir, trained: Trained, split: Split) -> Self {
+        let images = split.of(&trained.splits).clone();
+        let (mut grey, mut draw) = (Crc::new(), Crc::new());
+        let mut pixels = vec![0.0; images.pixels_per_image()];
+        for index in 0..images.len() {
+            grey.update(images.get(index));
+            trained.binarize(&images, index, &mut pixels);
+            let bytes: Vec<u8> = pixels.iter().map(|&pixel| u8::from(pixel > 0.5)).collect();
+            draw.update(&bytes);
+        }
+        Self {
+            run,
+            trained,
+            images,
+            grey: grey.sum(),
+            draw: draw.sum(),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.run.path().display().to_string()
+    }
+
+    /// Refuses runs whose differences would not be of the same images.
+    fn check_pairs_with(&self, first: &Self, split: Split) -> Result<()> {
+        let no_pairs = || {
+            format!(
+                "{} and {} cannot be compared image by image",
+                first.name(),
+                self.name()
+            )
+        };
+        let key = |of: &Self| (of.images.len(), of.images.side(), of.grey);
+        let what = |of: &Self| {
+            let (n, side) = (of.images.len(), of.images.side());
+            format!("{n} of {side} x {side} of {}", of.trained.config.dataset)
+        };
+        ensure!(
+            key(self) == key(first),
+            "{}: their {split} images differ ({}; {})",
+            no_pairs(),
+            what(first),
+            what(self)
+        );
+        ensure!(
+            self.draw == first.draw,
+            "{}: their binarisations differ ({}; {}): name one for both with --binarization",
+            no_pairs(),
+            first.trained.config.binarization,
+            self.trained.config.binarization
+        );
+        Ok(())
+    }
+
+    fn evaluate(&self, args: &EvaluateArgs) -> Result<Evaluation> {
+        let config = &self.trained.config;
+        let samples = args.samples.get();
+        let started = Instant::now();
+        let estimates = self.estimate(samples, args.seed)?;
+        self.check_finite(&estimates, args.split)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let (elbo, elbo_se) = figure(&estimates.elbo);
+        let (reconstruction, reconstruction_se) = figure(&estimates.reconstruction);
+        let (kl, kl_se) = figure(&estimates.kl);
+        let (log_likelihood, nll_se) = figure(&estimates.log_likelihood);
+        let (gap, gap_se) = figure(&estimates.gap());
+        let row = Row {
+            epoch: self.trained.epoch,
+            dataset: config.dataset.clone(),
+            split: args.split,
+            binarization: config.binarization,
+            draw: format!("crc32:{:08x}", self.draw),
+            images: self.images.len(),
+            samples,
+            noise_seed: args.seed,
+            elbo,
+            elbo_se,
+            reconstruction,
+            reconstruction_se,
+            kl,
+            kl_se,
+            nll: -log_likelihood,
+            nll_se,
+            gap,
+            gap_se,
+            backend: config.backend,
+            seconds,
+        };
+        Ok(Evaluation {
+            run: self.name(),
+            weights: self.trained.file.display().to_string(),
+            row,
+            estimates,
+        })
+    }
+
+    fn estimate(&self, samples: usize, seed: u64) -> Result<Estimates> {
+        let (trained, images) = (&self.trained, &self.images);
+        let (images_at_once, rows_at_once) = at_once(&trained.config, images.pixels_per_image());
+        let sampling = ImportanceSampling {
+            samples,
+            rows_at_once,
+        };
+        let bar = bar(images.len() as u64, "images");
+        let mut all = Estimates::default();
+        for start in (0..images.len()).step_by(images_at_once) {
+            let images = images.slice(start..images.len().min(start + images_at_once));
+            let noise = trained.noise(&images, seed);
+            let batch = sampling.estimate(&trained.vae, trained.binarized(&images), noise)?;
+            all.elbo.extend(batch.elbo);
+            all.reconstruction.extend(batch.reconstruction);
+            all.kl.extend(batch.kl);
+            all.log_likelihood.extend(batch.log_likelihood);
+            bar.inc(images.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(all)
+    }
+
+    /// A mean over all but the images that overflow would be of something else.
+    fn check_finite(&self, estimates: &Estimates, split: Split) -> Result<()> {
+        let all = self.images.len();
+        let finite = (0..all).filter(|&image| {
+            [&estimates.elbo, &estimates.kl, &estimates.log_likelihood]
+                .iter()
+                .all(|values| values[image].is_finite())
+        });
+        let lost = all - finite.count();
+        ensure!(
+            lost == 0,
+            "{}: the estimates of {lost} of {all} {split} images are not finite with the weights {}{}: \
+             they were damaged, or training had diverged; evaluate another epoch with --epoch",
+            self.name(),
+            self.trained
+                .epoch
+                .map_or(String::new(), |epoch| format!("of epoch {epoch} in ")),
+            self.trained.file.display(),
+        );
+        Ok(())
+    }
+}
+
+/// How many images, and how many posterior samples of all of them together, are computed at once.
+fn at_once(config: &RunConfig, pixels: usize) -> (usize, usize) {
+    let fitting = |numbers: usize| (NUMBERS_AT_ONCE / numbers).max(1);
+    let window = match config.activation {
+        Activation::Maxout { window } => window,
+        Activation::Tanh | Activation::Relu => 1,
+    };
+    let latent_dim = config.latent_dim.get();
+    let hidden = config.hidden.iter().map(|width| width.get() * window);
+    let rows = fitting(hidden.fold(pixels.max(latent_dim), usize::max));
+    let flow = config.layers * (2 * latent_dim + 1);
+    (fitting(flow.max(1)).min(rows).min(IMAGES_AT_ONCE), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_are_computed_few_at_once() {
+        let config = RunConfig {
+            latent_dim: 40.try_into().unwrap(),
+            ..RunConfig::default()
+        };
+        let rows = NUMBERS_AT_ONCE / 1600; // 400 units of window 4
+        assert_eq!(at_once(&config, 784), (IMAGES_AT_ONCE, rows));
+        assert_eq!(at_once(&config, 256 * 256), (IMAGES_AT_ONCE, 128));
+        assert_eq!(at_once(&config, 4096 * 4096), (1, 1));
+        let deep = RunConfig {
+            layers: 10_000,
+            ..config
+        };
+        assert_eq!(at_once(&deep, 784), (NUMBERS_AT_ONCE / 810_000, rows));
+    }
 }

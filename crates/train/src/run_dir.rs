@@ -9,15 +9,19 @@
 //!   samples.png            means at draws from the prior
 //!   reconstructions.png    test images, each beside its reconstruction
 //!   summary.json           how training ended
-//!   evaluations.csv        a row for each `train evaluate`
+//!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
 //! ```
 
 use std::{
-    fs, io,
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    fs::{self, OpenOptions},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 
 use crate::{
     config::RunConfig,
@@ -125,14 +129,29 @@ impl RunDir {
         self.path.join("model.bpk")
     }
 
-    pub fn evaluations_file(&self) -> PathBuf {
-        self.path.join("evaluations.csv")
+    /// The epoch that [`model_file`](Self::model_file) is of, as `summary.json` says, if it does.
+    pub fn model_epoch(&self) -> Option<usize> {
+        let json = fs::read(self.path.join("summary.json")).ok()?;
+        let summary: serde_json::Value = serde_json::from_slice(&json).ok()?;
+        summary["best_epoch"].as_u64()?.try_into().ok()
+    }
+
+    /// Adds a row to `evaluations.csv`. A file with other columns, as older versions wrote it, or with half a last
+    /// row is kept under another name, which is returned.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub fn add_evaluation(&self, row: &impl Serialize) -> Result<Option<PathBuf>> {
+        let path = self.path.join("evaluations.csv");
+        add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// One file of the checkpoint of `epoch`.
     pub fn checkpoint_file(&self, part: &str, epoch: usize) -> PathBuf {
-        let name = format!("{part}-{epoch}.bpk");
-        self.path.join("checkpoint").join(name)
+        self.path
+            .join("checkpoint")
+            .join(checkpoint_name(part, epoch))
     }
 
     /// The epochs with a complete checkpoint, in order.
@@ -140,16 +159,18 @@ impl RunDir {
         let Ok(entries) = fs::read_dir(self.path.join("checkpoint")) else {
             return Vec::new();
         };
-        let mut epochs: Vec<usize> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok()?;
+        // Looked at once, since a training may add and delete files meanwhile.
+        let names: HashSet<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+        let mut epochs: Vec<usize> = names
+            .iter()
+            .filter_map(|name| {
+                let name = name.to_str()?;
                 let epoch = name.strip_prefix("model-")?.strip_suffix(".bpk")?;
                 epoch.parse().ok()
             })
-            .filter(|&epoch| {
-                let exists = |part: &&str| self.checkpoint_file(part, epoch).is_file();
-                CHECKPOINT_PARTS.iter().all(exists)
+            .filter(|epoch| {
+                let exists = |part| names.contains(OsStr::new(&checkpoint_name(part, *epoch)));
+                CHECKPOINT_PARTS.into_iter().all(exists)
             })
             .collect();
         epochs.sort_unstable();
@@ -175,6 +196,46 @@ impl RunDir {
                 format!("{} has no row of any checkpoint's epoch", file.display())
             })
     }
+}
+
+fn checkpoint_name(part: &str, epoch: usize) -> String {
+    format!("{part}-{epoch}.bpk")
+}
+
+fn add_row(path: &Path, row: &impl Serialize) -> Result<Option<PathBuf>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.serialize(row)?;
+    let text = writer.into_inner().map_err(|error| error.into_error())?;
+    let header = text
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+
+    let before = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
+    let fits = before.starts_with(&text[..header]) && before.ends_with(b"\n");
+    let kept = if before.is_empty() || fits {
+        None
+    } else {
+        Some(set_aside(path)?)
+    };
+    let new = if fits { &text[header..] } else { &text[..] };
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(new)?;
+    Ok(kept)
+}
+
+/// Renames `name.csv` to the first free of `name-1.csv`, `name-2.csv`, …
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut names = (1_u64..).map(|n| path.with_file_name(format!("{stem}-{n}.csv")));
+    let kept = names
+        .find(|name| !name.exists())
+        .expect("one of infinitely many");
+    fs::rename(path, &kept)?;
+    Ok(kept)
 }
 
 /// Writes beside the file, then renames: nobody sees half of it.
@@ -254,5 +315,51 @@ mod tests {
         }
         fs::write(run.checkpoint_file("model", 11), "").unwrap();
         assert_eq!(run.checkpoints(), [9, 10]);
+    }
+
+    #[derive(Serialize)]
+    struct Old {
+        epoch: usize,
+        elbo: f64,
+    }
+
+    #[derive(Serialize)]
+    struct New {
+        epoch: usize,
+        split: &'static str,
+        elbo: f64,
+    }
+
+    #[test]
+    fn rows_of_other_columns_are_kept_and_not_mixed() {
+        let parent = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&parent.path().join("run")), &RunConfig::default()).unwrap();
+        let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
+        let (elbo, split) = (-1.5, "test");
+        for epoch in [1, 2] {
+            let kept = run.add_evaluation(&Old { epoch, elbo }).unwrap();
+            assert_eq!(kept, None);
+        }
+        let row = New {
+            epoch: 3,
+            split,
+            elbo,
+        };
+        let kept = run.add_evaluation(&row).unwrap();
+        assert_eq!(kept, Some(run.path().join("evaluations-1.csv")));
+        assert_eq!(run.add_evaluation(&row).unwrap(), None);
+        assert_eq!(text("evaluations-1.csv"), "epoch,elbo\n1,-1.5\n2,-1.5\n");
+        let header = "epoch,split,elbo\n";
+        assert_eq!(
+            text("evaluations.csv"),
+            format!("{header}3,test,-1.5\n3,test,-1.5\n")
+        );
+
+        // Cut short by a full disk.
+        fs::write(run.path().join("evaluations.csv"), format!("{header}3,te")).unwrap();
+        let kept = run.add_evaluation(&row).unwrap();
+        assert_eq!(kept, Some(run.path().join("evaluations-2.csv")));
+        assert_eq!(text("evaluations-2.csv"), format!("{header}3,te"));
+        assert_eq!(text("evaluations.csv"), format!("{header}3,test,-1.5\n"));
     }
 }

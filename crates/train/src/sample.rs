@@ -72,7 +72,7 @@ fn reconstructions(trained: &Trained) -> Result<Vec<f32>> {
     let (z, _) = trained
         .vae
         .posterior(x.clone())
-        .transport(trained.noise(&images)(1));
+        .transport(trained.noise(&images, trained.config.seed)(1));
     let pairs: Vec<Tensor<3>> = [x, trained.vae.mean_image(z)]
         .map(|images| images.unsqueeze_dim(1))
         .into();

@@ -1,10 +1,15 @@
 //! A run's best model and its data, for the commands that use a finished run.
 
-use anyhow::{Context, Result};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
 use burn::{
     module::Module,
-    store::ModuleRecord,
-    tensor::{Device, Tensor, TensorData},
+    store::{ModuleRecord, RecordError},
+    tensor::{Bytes, Device, Tensor, TensorData},
 };
 use flow_vae::Vae;
 
@@ -22,8 +27,10 @@ pub struct Trained {
     pub device: Device,
     pub splits: Splits,
     pub vae: Vae,
-    /// The epoch that the weights are of.
-    pub epoch: usize,
+    /// The epoch that the weights are of; unknown where `model.bpk` is all that is left of the run.
+    pub epoch: Option<usize>,
+    /// Where the weights were read.
+    pub file: PathBuf,
 }
 
 impl Trained {
@@ -44,39 +51,76 @@ impl Trained {
     ///
     /// When there is no checkpoint, or it is damaged or does not fit the data.
     pub fn new(run: &RunDir, config: RunConfig, device: Device, splits: Splits) -> Result<Self> {
-        let epoch = run.best()?.epoch;
-        let pixels = splits.test.pixels_per_image();
-        let blank = Trainee::new(config.model(pixels).init(&device), config.anneal, &device);
-        let vae = load_weights(run, blank, epoch, splits.test.side())?.vae;
+        Self::of_epoch(run, None, config, device, splits)
+    }
+
+    /// The model as it was after `epoch`; without one the best.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_epoch(
+        run: &RunDir,
+        epoch: Option<usize>,
+        config: RunConfig,
+        device: Device,
+        splits: Splits,
+    ) -> Result<Self> {
+        let (side, pixels) = (splits.test.side(), splits.test.pixels_per_image());
+        config.validate(pixels)?;
+        let vae = config.model(pixels).init(&device);
+
+        let left = run.model_file();
+        let (vae, epoch, file) =
+            if epoch.is_none() && run.checkpoints().is_empty() && left.is_file() {
+                let bytes = fs::read(&left).with_context(|| cannot_read(&left))?;
+                let record = record(bytes).with_context(|| {
+                    format!("{} is damaged, and there is no checkpoint", left.display())
+                })?;
+                (fit(vae, record, &left, side)?, run.model_epoch(), left)
+            } else {
+                let (epoch, file, record) = read_checkpoint(run, epoch)?;
+                let trainee = Trainee::new(vae, config.anneal, &device);
+                let vae = fit(trainee, record, &file, side)?.vae;
+                (vae, Some(epoch), file)
+            };
         Ok(Self {
             config,
             device,
             splits,
             vae,
             epoch,
+            file,
         })
     }
 
-    /// Images of `images` as zeros and ones, `[batch, pixels]`, binarised as training validated them.
+    /// Image `index` of `images` as zeros and ones, binarised as training validated it.
+    pub fn binarize(&self, images: &Images, index: usize, out: &mut [f32]) {
+        let RunConfig {
+            binarization, seed, ..
+        } = self.config;
+        binarization.apply(images, index, seed, FIXED_EPOCH, out);
+    }
+
+    /// All of `images` [so](Self::binarize), `[batch, pixels]`.
     pub fn binarized(&self, images: &Images) -> Tensor<2> {
         let (rows, pixels) = (images.len(), images.pixels_per_image());
         let mut values = vec![0.0; rows * pixels];
         for (i, image) in values.chunks_exact_mut(pixels).enumerate() {
-            let how = self.config.binarization;
-            how.apply(images, i, self.config.seed, FIXED_EPOCH, image);
+            self.binarize(images, i, image);
         }
         Tensor::from_data(TensorData::new(values, [rows, pixels]), &self.device)
     }
 
-    /// Noise that goes on from call to call, keyed by each of `images`: `noise(n)` is
+    /// Noise that goes on from call to call, keyed by `seed` and each of `images`: `noise(n)` is
     /// `[n · batch, latent_dim]`, sample-major, whatever the sizes of the calls before.
-    pub fn noise(&self, images: &Images) -> impl FnMut(usize) -> Tensor<2> {
+    pub fn noise(&self, images: &Images, seed: u64) -> impl FnMut(usize) -> Tensor<2> {
         let latent_dim = self.config.latent_dim.get();
         let device = self.device.clone();
         let mut streams: Vec<_> = (0..images.len())
             .map(|i| {
                 let index = images.position(i) as u64;
-                stream(self.config.seed, Purpose::EvaluateNoise, FIXED_EPOCH, index)
+                stream(seed, Purpose::EvaluateNoise, FIXED_EPOCH, index)
             })
             .collect();
         move |n| {
@@ -96,21 +140,91 @@ impl Trained {
 ///
 /// When the file is missing or damaged, or holds a model of other sizes.
 pub fn load_weights(run: &RunDir, model: Trainee, epoch: usize, side: usize) -> Result<Trainee> {
-    let path = run.checkpoint_file("model", epoch);
-    let record = ModuleRecord::load(&path).with_context(|| damaged(&path))?;
+    let (_, path, record) = read_checkpoint(run, Some(epoch))?;
+    fit(model, record, &path, side)
+}
+
+/// The weights of the checkpoint of `epoch`, or of the best: its epoch, its file and what is in it.
+fn read_checkpoint(run: &RunDir, epoch: Option<usize>) -> Result<(usize, PathBuf, ModuleRecord)> {
+    let mut gone = None;
+    loop {
+        let wanted = match epoch {
+            Some(epoch) => epoch,
+            None => run.best()?.epoch,
+        };
+        let path = run.checkpoint_file("model", wanted);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => ensure!(
+                // A training may just have deleted it: another is the best then.
+                epoch.is_none() && gone.replace(wanted) != Some(wanted),
+                "{} has no checkpoint of epoch {wanted}: {}",
+                run.path().display(),
+                match &run.checkpoints()[..] {
+                    [] => "there is none at all".into(),
+                    epochs => format!("there are those of the epochs {epochs:?}"),
+                }
+            ),
+            read => {
+                let bytes = read.with_context(|| cannot_read(&path))?;
+                let record = record(bytes).with_context(|| damaged(&path))?;
+                return Ok((wanted, path, record));
+            }
+        }
+    }
+}
+
+/// The record in the bytes of a file. Burn's own reading of files leaves the tensors for later, and panics where the
+/// file is gone by then, as a training deletes checkpoints.
+fn record(bytes: Vec<u8>) -> Result<ModuleRecord, RecordError> {
+    ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
+}
+
+/// `model` with the weights that were read from `path`.
+fn fit<M: Module>(model: M, record: ModuleRecord, path: &Path, side: usize) -> Result<M> {
     model.try_load_record(record).with_context(|| {
         format!(
-            "the checkpoint {} does not fit the model of config.json and images of {side} x {side} pixels: \
+            "the weights in {} do not fit the model of config.json and images of {side} x {side} pixels: \
              were the configuration or the data set changed since?",
             path.display()
         )
     })
 }
 
-/// What to say of a checkpoint file that cannot be read.
-pub fn damaged(path: &std::path::Path) -> String {
+/// What to say of a checkpoint file that is no record.
+pub fn damaged(path: &Path) -> String {
     format!(
         "the checkpoint {} is damaged: delete the files of its epoch to fall back on an earlier one",
         path.display()
     )
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_outlive_the_file_that_they_were_read_from() {
+        let parent = tempfile::tempdir().unwrap();
+        let config = RunConfig::default();
+        let run = RunDir::create(Some(&parent.path().join("run")), &config).unwrap();
+        let vae = config.model(4).init(&Device::flex());
+        let file = run.checkpoint_file("model", 1);
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        vae.clone().save_file(&file).unwrap();
+        let draw = |vae: Vae| {
+            let z = Tensor::zeros([1, config.latent_dim.get()], &Device::flex());
+            vae.mean_image(z).try_into_vec_as::<f32>().unwrap()
+        };
+
+        let (epoch, read, record) = read_checkpoint(&run, Some(1)).unwrap();
+        assert_eq!((epoch, &read), (1, &file));
+        fs::remove_file(&file).unwrap();
+        let blank = config.model(4).init(&Device::flex());
+        let read = fit(blank, record, &file, 2).unwrap();
+        assert_eq!(draw(read), draw(vae));
+    }
 }

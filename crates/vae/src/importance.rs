@@ -25,8 +25,21 @@ pub struct Estimates {
     pub log_likelihood: Vec<f64>,
     /// The mean of the single-sample bounds.
     pub elbo: Vec<f64>,
+    /// The mean of ln p(x | z).
+    pub reconstruction: Vec<f64>,
     /// The mean of ln q(z | x) - ln p(z).
     pub kl: Vec<f64>,
+}
+
+impl Estimates {
+    /// How far the bound is below ln p(x), an estimate of KL(q(z | x) || p(z | x)): what a better posterior,
+    /// as a flow makes it, can gain.
+    pub fn gap(&self) -> Vec<f64> {
+        let pairs = self.log_likelihood.iter().zip(&self.elbo);
+        pairs
+            .map(|(log_likelihood, elbo)| log_likelihood - elbo)
+            .collect()
+    }
 }
 
 impl ImportanceSampling {
@@ -54,7 +67,7 @@ impl ImportanceSampling {
         let at_once = (self.rows_at_once / batch).max(1);
 
         let mut log_sums = vec![f64::NEG_INFINITY; batch];
-        let (mut elbo, mut kl) = (vec![0.0; batch], vec![0.0; batch]);
+        let [mut elbo, mut reconstruction, mut kl] = [(); 3].map(|()| vec![0.0; batch]);
         let mut done = 0;
         while done < self.samples {
             let n = at_once.min(self.samples - done);
@@ -66,12 +79,14 @@ impl ImportanceSampling {
             let share = n as f64 / self.samples as f64;
             add_means(&mut elbo, terms.elbo(), share)?;
             add_means(&mut kl, terms.kl(), share)?;
+            add_means(&mut reconstruction, terms.log_likelihood, share)?;
             done += n;
         }
         let log_samples = (self.samples as f64).ln();
         Ok(Estimates {
             log_likelihood: log_sums.iter().map(|sum| sum - log_samples).collect(),
             elbo,
+            reconstruction,
             kl,
         })
     }
@@ -107,7 +122,7 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// The mean of `values`, one an example; NaN when there is none.
+    /// The mean of `values`, one an example; NaN when there is none, as the standard error is of one.
     pub fn of(values: &[f64]) -> Self {
         let n = values.len() as f64;
         let value = values.iter().sum::<f64>() / n;

@@ -1,0 +1,222 @@
+//! What `train evaluate` computes, on which images and with which weights.
+
+use std::fs;
+
+use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, idx};
+use serde_json::Value;
+
+/// What an evaluation says in JSON.
+#[track_caller]
+fn evaluate(at: &Place, arguments: &str) -> Value {
+    let outcome = at.train(&format!("evaluate --json {arguments}")).succeeds();
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome:#?}"))
+}
+
+#[track_caller]
+fn number(of: &Value, name: &str) -> f64 {
+    of[name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{name} of {of}"))
+}
+
+/// Writes an IDX file of `count` images of 8 x 8 pixels, all of this level.
+fn plain(at: &Place, file: &str, count: u32, level: u8) {
+    let mut bytes = idx(count, 8, 8);
+    let header = bytes.len() - (count * 8 * 8) as usize;
+    bytes[header..].fill(level);
+    at.write(file, bytes);
+}
+
+/// With one sample the importance-weighted bound is the ELBO itself.
+#[test]
+fn one_sample_leaves_no_gap() {
+    let at = Place::with_run("");
+    let run = &evaluate(&at, "run --samples 1")["runs"][0];
+    assert_eq!(number(run, "nll"), -number(run, "elbo"));
+    assert_eq!(number(run, "nll_se"), number(run, "elbo_se"));
+    assert_eq!((number(run, "gap"), number(run, "gap_se")), (0.0, 0.0));
+}
+
+/// A model that has seen black images alone finds white ones most unlikely: 64 pixels cost more than the ln 2 each that
+/// knowing nothing costs.
+#[test]
+fn the_test_set_is_evaluated_and_validation_on_demand() {
+    let at = Place::new();
+    plain(&at, &format!("set/{TRAIN_IMAGES}"), 60, 0);
+    plain(&at, &format!("set/{TEST_IMAGES}"), 20, 255);
+    at.train(&format!("{TINY} --dataset set --epochs 20 --output run"))
+        .succeeds();
+    let nothing_known = -64.0 * 2.0_f64.ln();
+    for (flag, split, images, above) in [
+        ("", "test", 20, false),
+        ("--split test", "test", 20, false),
+        ("--split valid", "valid", 10, true),
+    ] {
+        let all = evaluate(&at, &format!("run --samples 10 {flag}"));
+        let run = &all["runs"][0];
+        assert_eq!(run["split"], split);
+        assert_eq!(run["images"], images);
+        let elbo = number(run, "elbo");
+        assert_eq!(elbo > nothing_known, above, "{split}: {elbo}");
+    }
+}
+
+/// Validation in training took one sample an image, from other noise: both means have a standard error below 0.1.
+#[test]
+fn each_epoch_has_the_elbo_that_training_saw() {
+    const TOLERANCE: f64 = 0.3;
+    let at = Place::with_run("");
+    let seen = at.numbers("run/metrics.csv", "valid_elbo");
+    assert!(seen[1] - seen[0] > 2.0 * TOLERANCE, "alike: {seen:?}");
+    for (epoch, seen) in (1..).zip(seen) {
+        let all = evaluate(
+            &at,
+            &format!("run --samples 20 --split valid --epoch {epoch}"),
+        );
+        let run = &all["runs"][0];
+        assert_eq!(run["epoch"], epoch);
+        let elbo = number(run, "elbo");
+        assert!(
+            (elbo - seen).abs() < TOLERANCE,
+            "epoch {epoch}: {elbo}, {seen}"
+        );
+    }
+    at.train("evaluate run --epoch 3")
+        .fails(1, &["run", "epoch 3", "[1, 2]"]);
+}
+
+/// What is random in an evaluation is its own, so that runs can be compared.
+#[test]
+fn estimates_depend_on_the_seed_that_is_given_alone() {
+    let at = Place::with_run("");
+    let elbo = |arguments: &str| {
+        let all = evaluate(&at, &format!("run --samples 2 {arguments}"));
+        number(&all["runs"][0], "elbo")
+    };
+    let before = elbo("");
+    assert_eq!(before, elbo("--seed 0"));
+    assert_ne!(before, elbo("--seed 1"));
+    assert_ne!(before, elbo("--binarization threshold"));
+
+    let config = at.text("run/config.json");
+    assert!(config.contains("\"seed\": 0"), "{config}");
+    at.write(
+        "run/config.json",
+        config.replace("\"seed\": 0", "\"seed\": 7"),
+    );
+    assert_eq!(before, elbo(""));
+}
+
+#[test]
+fn runs_are_compared_image_by_image() {
+    let at = Place::with_run("");
+    at.train("--config run/config.json --layers 0 --epochs 4 --output plain")
+        .succeeds();
+    let all = evaluate(&at, "run plain run --samples 20");
+    let runs = &all["runs"];
+    let [plain, same] = &all["differences"].as_array().expect("a list")[..] else {
+        panic!("two runs are compared with the first: {all}");
+    };
+    assert_eq!(
+        (&plain["run"], &plain["minus"]),
+        (&"plain".into(), &"run".into())
+    );
+    for name in ["elbo", "nll", "gap"] {
+        let difference = number(&runs[1], name) - number(&runs[0], name);
+        // Sums of 250 f64 in another order.
+        assert!(
+            (number(plain, name) - difference).abs() < 1e-9,
+            "{name}: {all}"
+        );
+
+        let se = format!("{name}_se");
+        let unpaired = number(&runs[0], &se).hypot(number(&runs[1], &se));
+        let paired = number(plain, &se);
+        assert!(
+            0.0 < paired && paired < unpaired,
+            "{name}: {paired}, {unpaired}"
+        );
+        assert_eq!((number(same, name), number(same, &se)), (0.0, 0.0));
+    }
+    // Each has its row, and its part of the text.
+    assert_eq!(at.column("run/evaluations.csv", "nll").len(), 2);
+    assert_eq!(at.column("plain/evaluations.csv", "nll").len(), 1);
+    let text = at
+        .train("evaluate run plain --samples 20")
+        .succeeds()
+        .stdout;
+    let elbo = format!("ELBO {:>19.3} ±", number(plain, "elbo"));
+    let (_, differences) = text
+        .split_once("\n\nplain - run, paired by image\n")
+        .expect(&text);
+    assert!(differences.starts_with(&elbo), "{elbo}\n{text}");
+}
+
+#[test]
+fn runs_of_other_images_are_not_compared() {
+    let at = Place::with_run("");
+    plain(&at, &format!("set/{TRAIN_IMAGES}"), 60, 0);
+    plain(&at, &format!("set/{TEST_IMAGES}"), 20, 255);
+    at.train(&format!("{TINY} --epochs 1 --dataset set --output other"))
+        .succeeds();
+    at.train(&format!(
+        "{TINY} --epochs 1 --binarization threshold --output threshold"
+    ))
+    .succeeds();
+    let before = at.files();
+    let compare = "evaluate run --samples 2";
+    at.train(&format!("{compare} other")).fails(
+        1,
+        &[
+            "run and other",
+            "test images differ",
+            "250 of 8 x 8 of digits",
+            "20 of",
+        ],
+    );
+    at.train(&format!("{compare} threshold")).fails(
+        1,
+        &["run and threshold", "dynamic; threshold", "--binarization"],
+    );
+    at.train(&format!("{compare} nowhere"))
+        .fails(1, &["nowhere"]);
+    assert!(before == at.files(), "nothing was evaluated");
+    at.train(&format!("{compare} threshold --binarization static"))
+        .succeeds();
+}
+
+#[test]
+fn one_image_has_no_standard_error() {
+    let at = Place::new();
+    at.write(&format!("set/{TRAIN_IMAGES}"), idx(60, 8, 8));
+    at.write(&format!("set/{TEST_IMAGES}"), idx(1, 8, 8));
+    at.train(&format!("{TINY} --dataset set --epochs 1 --output run"))
+        .succeeds();
+    let text = at.train("evaluate run --samples 2").succeeds().stdout;
+    assert_eq!(text.matches("± n/a\n").count(), 5, "{text}");
+    let all = evaluate(&at, "run --samples 2");
+    for name in ["elbo", "reconstruction", "kl", "nll", "gap"] {
+        number(&all["runs"][0], name);
+        let se = format!("{name}_se");
+        assert_eq!(all["runs"][0][&se], Value::Null);
+        assert_eq!(at.column("run/evaluations.csv", &se), ["", ""]);
+    }
+}
+
+/// Written by a version that knew neither split nor draw.
+#[test]
+fn rows_of_an_older_version_are_kept_apart() {
+    let at = Place::with_run("");
+    let old = "epoch,images,samples,elbo\n2,250,50,-40.5\n";
+    at.write("run/evaluations.csv", old);
+    let outcome = at.train("evaluate run --samples 2");
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("run/evaluations-1.csv"),
+        "{outcome:#?}"
+    );
+    assert_eq!(at.text("run/evaluations-1.csv"), old);
+    at.train("evaluate run --samples 2").succeeds();
+    assert_eq!(at.numbers("run/evaluations.csv", "samples"), [2.0, 2.0]);
+    assert!(!fs::exists(at.path("run/evaluations-2.csv")).unwrap());
+}
