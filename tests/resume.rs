@@ -95,6 +95,22 @@ fn a_power_cut_costs_no_more_than_the_epoch() {
     assert_same(&at, "run", "whole");
 }
 
+/// The rate falls from epoch to epoch: it must go on where it was, and the clipping too.
+#[test]
+fn a_falling_rate_goes_on_where_it_was() {
+    let at = Place::new();
+    let falling = TINY.replace("constant", "cosine --lr-warm-up 20");
+    let mut running = at.start(&format!("{falling} --epochs 60 --output run"));
+    running.wait_for("epoch  3/");
+    running.kill();
+    let saved = last_epoch(&at, "run");
+    assert!((2..60).contains(&saved), "{saved}");
+    at.train("--resume run").succeeds();
+    at.train(&format!("{falling} --epochs 60 --output whole"))
+        .succeeds();
+    assert_same(&at, "run", "whole");
+}
+
 /// Nothing is lost but the time, when there is no checkpoint yet.
 #[test]
 fn a_run_that_never_saved_starts_over() {

@@ -151,7 +151,9 @@ mod tests {
         let length = |updates| Rate::new(1.0, Schedule::Cosine, 1, updates);
         for (before, after) in [(8, 8), (5, 8), (8, 6)] {
             let mut first = length(before);
-            (0..4).for_each(|_| drop(first.step()));
+            for _ in 0..4 {
+                first.step();
+            }
             let mut resumed = length(after);
             resumed.load_record(first.to_record());
             assert_close(&rates(resumed, 2), &rates(length(after), 6)[4..]);
