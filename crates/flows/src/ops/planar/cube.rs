@@ -1,4 +1,4 @@
-//! The planar stack as CubeCL kernels: one launch forward and one backward, for wgpu, cuda and the other cube backends.
+//! The planar stack as CubeCL kernels, for wgpu, cuda and the other cube backends.
 //!
 //! A unit takes one row through all layers. The gradients are those at the top of `host/stack.rs`; being linear, the step
 //! from û to u and w is made row by row. Backward, as many of an owner's samples go side by side as there is memory for;
