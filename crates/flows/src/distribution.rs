@@ -35,7 +35,18 @@ pub struct FlowDistribution {
 
 impl FlowDistribution {
     /// The distribution of `flow` applied to `base`; without a flow, `base` itself.
+    ///
+    /// # Panics
+    ///
+    /// When the two have other dimensions, or each belongs to several examples, and to another number of them.
     pub fn new(base: DiagonalGaussian, flow: Option<Planar>) -> Self {
+        if let Some(flow) = &flow {
+            let ([batch, dim], owners, own) = (base.dims(), flow.owners(), flow.dim());
+            assert!(
+                dim == own && (batch == 1 || owners == 1 || batch == owners),
+                "{batch} Gaussians in {dim} dimensions are no base of a planar flow of {owners} owners in {own}"
+            );
+        }
         Self { base, flow }
     }
 
@@ -85,9 +96,10 @@ impl FlowDistribution {
     }
 
     fn examples(&self) -> usize {
-        let [base, _] = self.base.dims();
-        self.flow
-            .as_ref()
-            .map_or(base, |flow| base.max(flow.owners()))
+        let [batch, _] = self.base.dims();
+        match &self.flow {
+            Some(flow) if batch == 1 => flow.owners(),
+            _ => batch,
+        }
     }
 }

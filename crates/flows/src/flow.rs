@@ -72,8 +72,12 @@ impl FlowConfig {
             Some(context) => Parameters::predicted(self.start(dim, device), context, &self.hidden),
         });
         Flow {
-            parameters,
-            constraint: self.constraint,
+            parameters: parameters.map(|parameters| match self.constraint {
+                PlanarConstraint::Paper => Constrained::Paper(parameters),
+                PlanarConstraint::Identity => Constrained::Identity(parameters),
+            }),
+            dim,
+            context_dim,
         }
     }
 
@@ -96,12 +100,24 @@ impl FlowConfig {
 /// A normalizing flow with whatever owns or predicts its parameters; built by [`FlowConfig`].
 ///
 /// Forward goes from the base to the latent or data space.
+///
+/// What is saved of it loads into a flow of the same shape and the same constraint.
 #[derive(Module, Debug)]
 pub struct Flow {
     /// None for the identity.
-    parameters: Option<Parameters>,
+    parameters: Option<Constrained>,
     #[module(skip)]
-    constraint: PlanarConstraint,
+    dim: usize,
+    #[module(skip)]
+    context_dim: Option<usize>,
+}
+
+/// The parameters under their constraint, whose name is part of their paths in a record: under another one the same
+/// numbers are another flow, so that they must not load.
+#[derive(Module, Debug)]
+enum Constrained {
+    Paper(Parameters),
+    Identity(Parameters),
 }
 
 /// Where the unconstrained parameters `[1 | batch, layers, numbers]` come from.
@@ -176,10 +192,7 @@ impl Flow {
     ///
     /// When shapes disagree, or when a context is missing or is given to a flow that was built without.
     pub fn forward(&self, z: Tensor<2>, context: Option<Tensor<2>>) -> Transformed {
-        match self.transform(context) {
-            Some(planar) => planar.forward(z),
-            None => identity(z),
-        }
+        self.transform(context, &z.device()).forward(z)
     }
 
     /// The point that [`forward`](Self::forward) takes to `y`, and the log-determinant of the inverse.
@@ -188,10 +201,7 @@ impl Flow {
     ///
     /// As [`forward`](Self::forward).
     pub fn inverse(&self, y: Tensor<2>, context: Option<Tensor<2>>) -> Transformed {
-        match self.transform(context) {
-            Some(planar) => planar.inverse(y),
-            None => identity(y),
-        }
+        self.transform(context, &y.device()).inverse(y)
     }
 
     /// The distribution of this flow's output when its input is distributed as `base`.
@@ -200,32 +210,44 @@ impl Flow {
     ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward).
+    /// As [`forward`](Self::forward) and [`FlowDistribution::new`].
     pub fn distribution(
         &self,
         base: DiagonalGaussian,
         context: Option<Tensor<2>>,
     ) -> FlowDistribution {
-        FlowDistribution::new(base, self.transform(context))
+        let planar = self.transform(context, &base.device());
+        FlowDistribution::new(base, Some(planar))
     }
 
-    fn transform(&self, context: Option<Tensor<2>>) -> Option<Planar> {
-        let raw = match (self.parameters.as_ref()?, context) {
-            (Parameters::Learned(learned), None) => learned.raw.val(),
-            (Parameters::Predicted(network), Some(context)) => network.raw(context),
-            (Parameters::Learned(_), Some(_)) => {
-                panic!("this flow was built without a context, but was given one")
+    /// The layers for a context; there are none of the identity, on `device`.
+    fn transform(&self, context: Option<Tensor<2>>, device: &Device) -> Planar {
+        let owners = match (self.context_dim, &context) {
+            (None, None) => 1,
+            (Some(width), Some(context)) => {
+                let [batch, got] = context.dims();
+                assert!(
+                    got == width,
+                    "this flow takes a context [batch, {width}], got [{batch}, {got}]"
+                );
+                batch
             }
-            (Parameters::Predicted(_), None) => {
-                panic!("this flow was built with a context, but was given none")
-            }
+            (None, Some(_)) => panic!("this flow was built without a context, but was given one"),
+            (Some(_), None) => panic!("this flow was built with a context, but was given none"),
         };
-        Some(Planar::new(raw, self.constraint))
+        let Some(constrained) = &self.parameters else {
+            let numbers = Planar::parameters_per_layer(self.dim);
+            let none = Tensor::zeros([owners, 0, numbers], device);
+            return Planar::new(none, PlanarConstraint::default());
+        };
+        let (constraint, parameters) = match constrained {
+            Constrained::Paper(parameters) => (PlanarConstraint::Paper, parameters),
+            Constrained::Identity(parameters) => (PlanarConstraint::Identity, parameters),
+        };
+        let raw = match parameters {
+            Parameters::Learned(learned) => learned.raw.val(),
+            Parameters::Predicted(network) => network.raw(context.expect("looked for above")),
+        };
+        Planar::new(raw, constraint)
     }
-}
-
-fn identity(value: Tensor<2>) -> Transformed {
-    let [rows, _] = value.dims();
-    let log_det = Tensor::zeros([rows], (&value.device(), value.dtype()));
-    Transformed { value, log_det }
 }

@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::ops::gaussian;
+use crate::{math::widened, ops::gaussian};
 
 /// A Gaussian with a diagonal covariance: the base of a flow.
 ///
@@ -32,6 +32,10 @@ impl DiagonalGaussian {
         Self::new(zeros.clone(), zeros)
     }
 
+    pub(crate) fn device(&self) -> Device {
+        self.mean.device()
+    }
+
     /// The number of distributions and their dimension.
     pub fn dims(&self) -> [usize; 2] {
         self.mean.dims()
@@ -54,8 +58,14 @@ impl DiagonalGaussian {
     /// When `noise` has another dimension, or a number of rows that `batch` does not divide.
     pub fn rsample_and_log_prob(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         self.check(&noise);
-        gaussian::rsample(&self.mean, &self.log_var, &noise)
-            .unwrap_or_else(|| self.rsample_by_tensor_operations(noise))
+        if noise.dims()[0] == 0 {
+            return (noise.clone(), no_rows(&noise));
+        }
+        let dtype = noise.dtype();
+        let (wide, noise) = (self.widened(), widened(noise));
+        let (value, log_prob) = gaussian::rsample(&wide.mean, &wide.log_var, &noise)
+            .unwrap_or_else(|| wide.rsample_by_tensor_operations(noise));
+        (value.cast(dtype), log_prob.cast(dtype))
     }
 
     fn rsample_by_tensor_operations(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
@@ -74,8 +84,14 @@ impl DiagonalGaussian {
     /// As [`rsample_and_log_prob`](Self::rsample_and_log_prob).
     pub fn log_prob(&self, value: Tensor<2>) -> Tensor<1> {
         self.check(&value);
-        gaussian::log_prob(&self.mean, &self.log_var, &value)
-            .unwrap_or_else(|| self.log_prob_by_tensor_operations(value))
+        if value.dims()[0] == 0 {
+            return no_rows(&value);
+        }
+        let dtype = value.dtype();
+        let (wide, value) = (self.widened(), widened(value));
+        gaussian::log_prob(&wide.mean, &wide.log_var, &value)
+            .unwrap_or_else(|| wide.log_prob_by_tensor_operations(value))
+            .cast(dtype)
     }
 
     fn log_prob_by_tensor_operations(&self, value: Tensor<2>) -> Tensor<1> {
@@ -88,9 +104,16 @@ impl DiagonalGaussian {
     fn check(&self, points: &Tensor<2>) {
         let ([rows, dim], [batch, own]) = (points.dims(), self.dims());
         assert!(
-            dim == own && rows % batch == 0,
+            dim == own && rows.is_multiple_of(batch),
             "{batch} Gaussians in {own} dimensions take points [n · {batch}, {own}], got [{rows}, {dim}]"
         );
+    }
+
+    fn widened(&self) -> Self {
+        Self {
+            mean: widened(self.mean.clone()),
+            log_var: widened(self.log_var.clone()),
+        }
     }
 
     fn by_example(&self, points: Tensor<2>) -> Tensor<3> {
@@ -104,6 +127,11 @@ impl DiagonalGaussian {
             self.log_var.clone().unsqueeze_dim(0),
         )
     }
+}
+
+/// The densities of no points.
+fn no_rows(points: &Tensor<2>) -> Tensor<1> {
+    Tensor::zeros([0], (&points.device(), points.dtype()))
 }
 
 /// ln N(mean + σ noise; mean, σ²) = -½ Σ (noise² + ln σ² + ln 2π), `[n · batch]`.

@@ -3,7 +3,18 @@
 //! Burn's cube backends (wgpu, cuda, …) compute `log1p(x)` as `ln(1 + x)`, which loses x against the 1, and WGSL
 //! promises no more than an absolute 2⁻²¹ of a logarithm near 1.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+
+/// The tensor in `f32` where its float type is narrower.
+///
+/// Half floats have too small a range (e^-80 and ‖w‖^-4 leave it) or too few digits: what this crate computes of them
+/// it computes in `f32`, and rounds at the end.
+pub fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::F64 => x,
+        _ => x.cast(DType::F32),
+    }
+}
 
 /// Below this size of x, [`log1p`] sums its series.
 const SERIES: f64 = 0.25;
@@ -44,6 +55,28 @@ pub fn softplus<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     positive_part + log1p((x * sign).exp())
 }
 
+/// tanh x and x - tanh x for x ≥ 0, to the last digits near 0 too, where the second is x³ / 3.
+///
+/// Without gradients: what a mask discards is not finite everywhere.
+pub fn tanh_and_rest<const D: usize>(x: Tensor<D>) -> (Tensor<D>, Tensor<D>) {
+    // Below 1 Lambert's continued fraction, tanh x = x / (1 + y) with y = x² / (3 + x² / (5 + …)): nothing cancels.
+    let x2 = x.clone() * x.clone();
+    let last = x.zeros_like().add_scalar(LAMBERT);
+    let y = (1..LAMBERT / 2)
+        .rev()
+        .fold(last, |y, n| (x2.clone() / y).add_scalar(2 * n + 1));
+    let y = x2 / y;
+    let near = x.clone() / y.clone().add_scalar(1.0);
+
+    let is_near = x.clone().lower_elem(1.0);
+    let tanh = (x.clone().tanh()).mask_where(is_near.clone(), near.clone());
+    let rest = (x - tanh.clone()).mask_where(is_near, near * y);
+    (tanh, rest)
+}
+
+/// Where the continued fraction of tanh ends: what is left out is below 1e-17 of it for x ≤ 1.
+const LAMBERT: i64 = 19;
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -78,6 +111,41 @@ mod tests {
                     (slope_got - slope).abs() <= 4.0 * tolerance * slope,
                     "{x}: slope {slope_got}, not {slope}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_and_what_it_leaves_keep_their_digits() {
+        // To 20 digits (mpmath).
+        let expected = [
+            (0.0, 0.0, 0.0),
+            (
+                2.0_f64.powi(-40),
+                2.0_f64.powi(-40),
+                2.0_f64.powi(-120) / 3.0,
+            ),
+            (
+                0.015_625,
+                0.015_623_728_558_408_865,
+                1.271_441_591_134_797_7e-6,
+            ),
+            (0.5, 0.462_117_157_260_009_76, 0.037_882_842_739_990_24),
+            (0.984_375, 0.754_953_574_963_681_6, 0.229_421_425_036_318_4),
+            (1.0, 0.761_594_155_955_764_9, 0.238_405_844_044_235_1),
+            (20.0, 1.0, 19.0),
+        ];
+        let device = Device::flex();
+        for (dtype, tolerance) in [(DType::F64, 1e-15), (DType::F32, 3e-7)] {
+            for (x, tanh, rest) in expected {
+                let got = tanh_and_rest(Tensor::<1>::from_data([x], (&device, dtype)));
+                for (got, expected) in [(got.0, tanh), (got.1, rest)] {
+                    let got: f64 = got.into_data().iter::<f64>().next().unwrap();
+                    assert!(
+                        (got - expected).abs() <= tolerance * expected,
+                        "of {x} in {dtype:?}: {got}, not {expected}"
+                    );
+                }
             }
         }
     }

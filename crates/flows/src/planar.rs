@@ -22,8 +22,19 @@
 //! **Inverse.** Along w the layer is the scalar map p + s tanh p = q with p = w·z + b, q = w·y + b and
 //! s = w·û > -1: odd and increasing, so p has the sign of q and the problem is r + s tanh r = |q| for
 //! r = |p|. On r ≥ 0 the left side is concave for s ≥ 0 and convex for s < 0, so Newton's method
-//! started at |q|/(1 + s), which lies left of the root, or at |q| - s, which lies right of it, moves
-//! towards the root from one side and cannot overshoot it. Then z = y - û tanh p.
+//! started left of the root for s ≥ 0, and right of it for s < 0, moves towards the root from one side and
+//! cannot overshoot it. Bounds of the root to start at:
+//!
+//! ```text
+//! s < 0:  |q| - s  and  |q|/(1 + s),  for tanh r ≤ 1 and tanh r ≤ r;
+//!         (5|q|/-s)^⅓  where that is at most 1, since r - tanh r ≥ r³/5 up to there
+//! s ≥ 0:  |q| - s  and  |q|/(1 + s),  for the same reasons, now from the left;
+//!         -½ ln((R + s - |q|)/s),  since s - |q| + R ≥ s (1 - tanh r) ≥ s e^-2r for any R ≥ r,
+//!         with R = max(|q| - s, 0) + max(½ ln 2s, 1)
+//! ```
+//!
+//! Near the root of s near -1, r + s tanh r = (1 + s) tanh r + (r - tanh r) is as small as r³/3: it is summed
+//! from its two terms, each to its last digits. Then z = y - û tanh p.
 //!
 //! **Gradient of the inverse.** The iteration is not differentiated. Its result p is a constant, and
 //! the implicit function theorem, dp = -∂g / (1 + s (1 - tanh² p)) with g = p + s tanh p - q, is
@@ -34,7 +45,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Transformed,
-    math::{log1p, softplus},
+    math::{log1p, softplus, tanh_and_rest, widened},
     ops,
 };
 
@@ -63,9 +74,9 @@ pub(crate) const SMALLEST_SQUARED_NORM: f64 = 1e-18;
 /// Where softplus(x), the determinant at a = 0, would vanish in `f32`.
 pub(crate) const LOWEST_WU: f64 = -80.0;
 
-/// Newton steps of the inverse: enough for `f64` from every start (the worst is s near -1 and q near 0,
-/// where the root is nearly triple and a step takes a third of the error away).
-const NEWTON_STEPS: usize = 28;
+/// Newton steps of the inverse: what the worst of w·u in [-80, 1e12] and |q| in [1e-40, 1e16] takes to the last
+/// digits of `f64`.
+const NEWTON_STEPS: usize = 8;
 
 impl PlanarConstraint {
     /// The x of m(x) = 0, where a layer is the identity.
@@ -162,7 +173,10 @@ impl Planar {
             parameters >= 3 && parameters % 2 == 1,
             "planar parameters are [owners, layers, 2 dim + 1], got [{owners}, {layers}, {parameters}]"
         );
-        Self { raw, constraint }
+        Self {
+            raw: widened(raw),
+            constraint,
+        }
     }
 
     /// How many parameter sets the stack holds: 1, or one an example.
@@ -180,15 +194,16 @@ impl Planar {
     /// `z: [n · owners, dim]`, sample-major: row i goes through the parameters of owner i mod `owners`.
     ///
     /// One fused operation, with one more for its gradient, in `f32` on the backends whose feature of this crate is
-    /// on; tensor operations elsewhere.
+    /// on; tensor operations elsewhere and in `f64`. Narrower floats are computed in `f32` and rounded at the end.
     ///
     /// # Panics
     ///
     /// When `z` has another dimension, or a number of rows that `owners` does not divide.
     pub fn forward(&self, z: Tensor<2>) -> Transformed {
-        self.check(&z);
-        ops::planar::planar(&self.raw, &z, self.constraint)
-            .unwrap_or_else(|| self.forward_by_tensor_operations(z))
+        self.map(z, |z| {
+            ops::planar::planar(&self.raw, &z, self.constraint)
+                .unwrap_or_else(|| self.forward_by_tensor_operations(z))
+        })
     }
 
     /// What [`forward`](Self::forward) does where there is no fused operation, and what that is tested against.
@@ -208,8 +223,25 @@ impl Planar {
     ///
     /// As [`forward`](Self::forward).
     pub fn inverse(&self, y: Tensor<2>) -> Transformed {
-        self.check(&y);
-        self.fold(y, self.layers().iter().rev(), Layer::inverse)
+        self.map(y, |y| {
+            self.fold(y, self.layers().iter().rev(), Layer::inverse)
+        })
+    }
+
+    /// `map` of points that fit, in `f32` or `f64`, where there are both points and layers.
+    fn map(&self, points: Tensor<2>, map: impl Fn(Tensor<2>) -> Transformed) -> Transformed {
+        let (owners, own) = (self.owners(), self.dim());
+        let [rows, dim] = points.dims();
+        assert!(
+            dim == own && rows.is_multiple_of(owners),
+            "a planar flow of {owners} owners in {own} dimensions takes [n · {owners}, {own}], got [{rows}, {dim}]"
+        );
+        let [_, layers, _] = self.raw.dims();
+        if rows == 0 || layers == 0 {
+            return Transformed::identity(points);
+        }
+        let dtype = points.dtype();
+        map(widened(points)).cast(dtype)
     }
 
     /// The layers, ready for tensor operations.
@@ -239,15 +271,6 @@ impl Planar {
                 one_plus_wu_hat: one_plus_wu_hat.clone().slice_dim(0, k..k + 1),
             })
             .collect()
-    }
-
-    fn check(&self, points: &Tensor<2>) {
-        let (owners, own) = (self.owners(), self.dim());
-        let [rows, dim] = points.dims();
-        assert!(
-            dim == own && rows % owners == 0,
-            "a planar flow of {owners} owners in {own} dimensions takes [n · {owners}, {own}], got [{rows}, {dim}]"
-        );
     }
 
     fn fold<'a>(
@@ -286,12 +309,11 @@ impl Layer {
     /// `y: [n, owners, dim]` to f⁻¹(y) and its log det, `[n, owners, 1]`.
     fn inverse(&self, y: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
         let q = (y.clone() * self.w.clone()).sum_dim(2) + self.b.clone();
-        let s = self.one_plus_wu_hat.clone().sub_scalar(1.0);
 
         let root = self.clone().detach().solve(q.clone().detach());
         let t = root.clone().tanh();
-        // p + s tanh p - q is zero; only its derivatives in s and q matter.
-        let g = root.clone() + s * t.clone() - q;
+        // Of p + s tanh p - q, which is zero, only the derivatives in s and q matter.
+        let g = self.one_plus_wu_hat.clone() * t.clone() - q;
         let p = root - (g.clone() - g.detach()) / self.det(t).detach();
 
         let t = p.tanh();
@@ -307,23 +329,16 @@ impl Layer {
 
     /// The p with p + s tanh p = q, by Newton's method from the side it can't overshoot from.
     fn solve(&self, q: Tensor<3>) -> Tensor<3> {
-        let s = self.one_plus_wu_hat.clone().sub_scalar(1.0);
         let size = q.clone().abs();
-        let concave = s.clone().greater_equal_elem(0.0);
-        let from_right = size.clone() - s.clone();
-        let from_left = size.clone() / self.one_plus_wu_hat.clone();
-        let [n, owners, _] = size.dims();
-        let concave = concave.expand([n, owners, 1]);
-        let mut r = from_right.mask_where(concave.clone(), from_left);
-        let towards_root = s
-            .zeros_like()
-            .sub_scalar(1.0)
-            .expand([n, owners, 1])
-            .mask_fill(concave, 1.0);
+        let one_plus_s = self.one_plus_wu_hat.clone().expand(size.dims());
+        let is_concave = one_plus_s.clone().greater_equal_elem(1.0);
+        let towards_root = (size.zeros_like().sub_scalar(1.0)).mask_fill(is_concave.clone(), 1.0);
+        let mut r = right_of_root(&one_plus_s, &size)
+            .mask_where(is_concave, left_of_root(&one_plus_s, &size));
 
         for _ in 0..NEWTON_STEPS {
-            let t = r.clone().tanh();
-            let g = r.clone() + s.clone() * t.clone() - size.clone();
+            let (t, rest) = tanh_and_rest(r.clone());
+            let g = one_plus_s.clone() * t.clone() + rest - size.clone();
             let step = (g / self.det(t)).neg();
             // In exact arithmetic no step turns back; a rounded one may, and would be thrown far out
             // where the slope is nearly 0.
@@ -340,4 +355,28 @@ impl Layer {
             one_plus_wu_hat: self.one_plus_wu_hat.detach(),
         }
     }
+}
+
+/// A bound of the root of r + s tanh r = `size`, near it, for s < 0.
+fn right_of_root(one_plus_s: &Tensor<3>, size: &Tensor<3>) -> Tensor<3> {
+    let minus_s = one_plus_s.clone().neg().add_scalar(1.0);
+    let cube = size.clone().mul_scalar(5.0) / minus_s.clone();
+    let is_below_1 = cube.clone().lower_equal_elem(1.0);
+    let near = cube
+        .powf_scalar(1.0 / 3.0)
+        .min_pair(size.clone() / one_plus_s.clone());
+    (size.clone() + minus_s).mask_where(is_below_1, near)
+}
+
+/// A bound of the root of r + s tanh r = `size`, near it, for s ≥ 0.
+fn left_of_root(one_plus_s: &Tensor<3>, size: &Tensor<3>) -> Tensor<3> {
+    let s = one_plus_s.clone().sub_scalar(1.0);
+    let from_tail = size.clone() - s.clone();
+    let bound = from_tail.clone().clamp_min(0.0)
+        + (s.clone().mul_scalar(2.0).log().div_scalar(2.0)).clamp_min(1.0);
+    let share = (bound - from_tail.clone()) / s;
+    let from_knee = share.clamp_max(1.0).log().div_scalar(-2.0);
+    (size.clone() / one_plus_s.clone())
+        .max_pair(from_tail)
+        .max_pair(from_knee)
 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::GradientsParams,
@@ -68,6 +70,12 @@ fn a_sample_has_the_log_prob_it_came_with() {
 fn a_flow_of_no_layers_is_the_base() {
     let device = Device::flex();
     let flow = FlowConfig::planar(0).init(2, Some(7), &device);
+    let context = Tensor::zeros([4, 7], &device);
+    let q = flow.distribution(DiagonalGaussian::standard(2, &device), Some(context));
+    // Ten samples of each of four examples, as of a flow with layers.
+    assert_eq!(q.rsample_and_log_prob(10).0.dims(), [40, 2]);
+
+    let flow = FlowConfig::planar(0).init(2, None, &device);
     let q = flow.distribution(DiagonalGaussian::standard(2, &device), None);
     let points = tensor(vec![0.5, -1.0], [1, 2], DType::F32, &device);
     let base = DiagonalGaussian::standard(2, &device).log_prob(points.clone());
@@ -147,6 +155,27 @@ fn a_saved_flow_keeps_its_log_prob_and_another_shape_is_refused() {
 }
 
 #[test]
+fn weights_of_one_constraint_do_not_load_under_another() {
+    use PlanarConstraint::{Identity, Paper};
+
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flow.bpk");
+    for context in [None, Some(3)] {
+        let flow = |constraint| {
+            let config = FlowConfig::planar(3).with_constraint(constraint);
+            config.init(2, context, &device)
+        };
+        for (saved, other) in [(Paper, Identity), (Identity, Paper)] {
+            flow(saved).save_file(&path).unwrap();
+            flow(saved).try_load_file(&path).unwrap();
+            let error = flow(other).try_load_file(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("{other:?}")), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_config_survives_json() {
     let config = FlowConfig::planar(7)
         .with_constraint(PlanarConstraint::Identity)
@@ -156,13 +185,102 @@ fn a_config_survives_json() {
     assert!(json.contains("\"identity\""), "{json}");
 }
 
+/// What `run` panics with.
+fn panic_of(run: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("a panic");
+    match panic.downcast::<String>() {
+        Ok(message) => *message,
+        Err(panic) => (*panic.downcast::<&str>().expect("a message")).to_owned(),
+    }
+}
+
+/// With layers and without, so that K = 0 takes what K = 1 takes.
 #[test]
-#[should_panic(expected = "built without a context")]
-fn a_context_that_nobody_asked_for_panics() {
+fn a_flow_takes_the_shapes_it_was_built_for() {
     let device = Device::flex();
-    let flow = FlowConfig::planar(1).init(2, None, &device);
-    flow.forward(
-        Tensor::zeros([1, 2], &device),
-        Some(Tensor::zeros([1, 3], &device)),
-    );
+    let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
+    for layers in [0, 1] {
+        let of = |context: Option<usize>| FlowConfig::planar(layers).init(2, context, &device);
+        for (context_dim, context, z, message) in [
+            (None, Some([1, 3]), [1, 2], "was built without a context"),
+            (Some(3), None, [1, 2], "was built with a context"),
+            (
+                Some(3),
+                Some([4, 7]),
+                [4, 2],
+                "takes a context [batch, 3], got [4, 7]",
+            ),
+            (
+                Some(3),
+                Some([4, 3]),
+                [6, 2],
+                "takes [n · 4, 2], got [6, 2]",
+            ),
+            (None, None, [6, 5], "takes [n · 1, 2], got [6, 5]"),
+        ] {
+            let flow = of(context_dim);
+            let panics = [
+                panic_of(|| drop(flow.forward(zeros(z), context.map(zeros)))),
+                panic_of(|| drop(flow.inverse(zeros(z), context.map(zeros)))),
+            ];
+            for panic in panics {
+                assert!(panic.contains(message), "{layers} layers: {panic}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_base_and_a_flow_of_other_examples_are_no_distribution() {
+    let device = Device::flex();
+    let base = |batch, dim| {
+        let zeros = Tensor::<2>::zeros([batch, dim], &device);
+        DiagonalGaussian::new(zeros.clone(), zeros)
+    };
+    let planar = |owners| {
+        let raw = Tensor::zeros([owners, 1, 5], &device);
+        Some(Planar::new(raw, PlanarConstraint::Identity))
+    };
+    for (batch, owners, examples) in [
+        (1, 4, 4),
+        (4, 1, 4),
+        (4, 4, 4),
+        (1, 1, 1),
+        (1, 0, 0),
+        (0, 1, 0),
+    ] {
+        let q = FlowDistribution::new(base(batch, 2), planar(owners));
+        let (z, log_prob) = q.rsample_and_log_prob(3);
+        assert_eq!(z.dims(), [3 * examples, 2]);
+        assert_eq!(log_prob.dims(), [3 * examples]);
+        assert_eq!(q.log_prob(z).dims(), [3 * examples]);
+    }
+    for (batch, owners, dim) in [(2, 4, 2), (4, 2, 2), (0, 4, 2), (1, 1, 3)] {
+        let panic = panic_of(|| drop(FlowDistribution::new(base(batch, dim), planar(owners))));
+        assert!(panic.contains("are no base of"), "{panic}");
+    }
+}
+
+/// σ = e^12 and its square are beyond `f16`; the density is not.
+#[test]
+fn a_narrow_gaussian_has_a_density_in_half_floats() {
+    let device = Device::flex();
+    let log_prob = |dtype| {
+        let mean = tensor(vec![0.5, -1.0], [1, 2], dtype, &device);
+        let log_var = tensor(vec![-24.0, 0.0], [1, 2], dtype, &device);
+        let points = tensor(vec![0.5, 0.0], [1, 2], dtype, &device);
+        let base = DiagonalGaussian::new(mean, log_var);
+        let (z, of_sample) = base.rsample_and_log_prob(points.clone());
+        let of_point = base.log_prob(points);
+        for found in [z.dtype(), of_sample.dtype(), of_point.dtype()] {
+            assert_eq!(found, dtype);
+        }
+        [
+            z.cast(DType::F16).flatten(0, 1),
+            of_sample.cast(DType::F16),
+            of_point.cast(DType::F16),
+        ]
+        .map(values)
+    };
+    assert_eq!(log_prob(DType::F16), log_prob(DType::F32));
 }

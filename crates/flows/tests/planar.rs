@@ -169,6 +169,164 @@ fn wild_values_stay_finite_in_value_and_gradient() {
     }
 }
 
+/// The inverse in one dimension, w = 1 and b = 0, against bisection in `f64`: from w·u = -80, where the root is nearly
+/// triple, to a knee that Newton's method has to find in a long tail.
+#[test]
+fn the_inverse_is_right_to_its_last_digits_from_flat_to_steep() {
+    // r - tanh r = (r cosh r - sinh r) / cosh r, by series below 1, where it cancels: Σ 2k r^(2k + 1) / (2k + 1)!
+    let rest = |r: f64| {
+        if r > 1.0 {
+            return r - r.tanh();
+        }
+        let (mut power, mut sum) = (r, 0.0);
+        for k in (2..24).step_by(2).map(f64::from) {
+            power *= r * r / (k * (k + 1.0));
+            sum += k * power;
+        }
+        sum / r.cosh()
+    };
+    let device = Device::flex();
+    for wu in [
+        -80.0, -60.0, -36.0, -20.0, -5.0, -1.0, 0.5, 3.0, 50.0, 1e4, 1e8,
+    ] {
+        // 1 + w·û of the paper's constraint.
+        let p = f64::max(wu, 0.0) + (-wu.abs()).exp().ln_1p();
+        let from_knee = (-8..8).map(|i| p + f64::from(i));
+        let sizes = (-30..8).map(|i| 10.0_f64.powi(i)).chain(from_knee);
+        let q: Vec<f64> = sizes.filter(|q| *q > 0.0).collect();
+        let root = |q: f64| {
+            let (mut low, mut high) = (0.0, q + 2.0);
+            for _ in 0..200 {
+                let middle = f64::midpoint(low, high);
+                let is_low = rest(middle) + p * middle.tanh() < q;
+                *(if is_low { &mut low } else { &mut high }) = middle;
+            }
+            high
+        };
+        let roots: Vec<f64> = q.iter().map(|&q| root(q)).collect();
+        let log_dets: Vec<f64> = (roots.iter())
+            .map(|r| -(r.tanh().powi(2) + p * (1.0 - r.tanh().powi(2))).ln())
+            .collect();
+
+        // The worst condition is that of w·u + 1 in û and of y - û t: 1e-16, or 6e-8, of numbers of size w·u and q.
+        for (dtype, unit) in [(DType::F64, 1e-15), (DType::F32, 5e-7)] {
+            // A knee is lost in the rounding of q where w·u has more digits than it: asked for in f64 alone.
+            if dtype == DType::F32 && wu > 100.0 {
+                continue;
+            }
+            let raw = tensor(vec![wu, 1.0, 0.0], [1, 1, 3], dtype, &device);
+            let rows = q.len();
+            let y = tensor(q.clone(), [rows, 1], dtype, &device);
+            let out = Planar::new(raw, PlanarConstraint::Paper).inverse(y);
+            let (value, log_det) = (values(out.value), values(out.log_det));
+            for i in 0..rows {
+                let size = roots[i].max(wu.abs() * roots[i].tanh()).max(q[i]);
+                assert!(
+                    (value[i] - roots[i]).abs() <= 4.0 * unit * size,
+                    "{dtype:?}, w.u = {wu}, q = {}: {}, not {}",
+                    q[i],
+                    value[i],
+                    roots[i]
+                );
+                assert!(
+                    (log_det[i] - log_dets[i]).abs() <= 40.0 * unit * (1.0 + wu.abs()),
+                    "{dtype:?}, w.u = {wu}, q = {}: log det {}, not {}",
+                    q[i],
+                    log_det[i],
+                    log_dets[i]
+                );
+            }
+        }
+    }
+}
+
+/// At w·û near -1 the inverse is steep; its gradient in y is e^log_det, and that is right too.
+#[test]
+fn the_inverse_of_a_flat_layer_has_its_gradient() {
+    let device = Device::flex().autodiff();
+    let raw = tensor(vec![-36.0, 1.0, 0.0], [1, 1, 3], DType::F64, &device);
+    let q = vec![1e-18, 1e-12, -1e-6, 0.1];
+    let y = tensor(q.clone(), [4, 1], DType::F64, &device).require_grad();
+    let out = Planar::new(raw, PlanarConstraint::Paper).inverse(y.clone());
+    let slope = values(y.grad(&out.value.sum().backward()).unwrap());
+    for (slope, log_det) in slope.iter().zip(values(out.log_det)) {
+        assert!((slope.ln() - log_det).abs() < 1e-12, "{slope}, e^{log_det}");
+    }
+}
+
+/// Half floats hold neither e^-80 nor the inverse of a small squared norm: they are rounded inputs and outputs, and
+/// what is computed of them is what `f32` makes of the same numbers.
+#[test]
+fn half_floats_are_computed_in_f32() {
+    let device = Device::flex();
+    let rows = [
+        [1.0, 2.0, 0.0, 0.0, 0.5],      // w = 0
+        [1.0, 2.0, 0.015625, 0.0, 0.5], // ‖w‖^-4 = 2^24
+        [-50.0, 0.0, 1.0, 0.0, 0.0],    // det = e^-50
+        [-50.0, 3.0, 1.0, 0.0, 0.25],
+        [0.5, -0.5, 0.75, 1.0, -0.25],
+    ];
+    let points = vec![0.0, 0.5, 0.0, 0.5, 0.0, 0.5, 1.0, 0.5, -0.5, 0.25];
+    let n = rows.len();
+    for constraint in CONSTRAINTS {
+        for half in [DType::F16, DType::BF16] {
+            for inverse in [false, true] {
+                let run = |dtype: DType| {
+                    let device = device.clone().autodiff();
+                    // Exact in either type.
+                    let raw = tensor(rows.concat(), [n, 1, 5], dtype, &device).require_grad();
+                    let z = tensor(points.clone(), [n, 2], dtype, &device).require_grad();
+                    let flow = Planar::new(raw.clone(), constraint);
+                    let out = if inverse {
+                        flow.inverse(z.clone())
+                    } else {
+                        flow.forward(z.clone())
+                    };
+                    assert_eq!((out.value.dtype(), out.log_det.dtype()), (dtype, dtype));
+                    let gradients =
+                        (out.value.clone().sum() + out.log_det.clone().sum()).backward();
+                    let grad = z.grad(&gradients).unwrap();
+                    assert!(raw.grad(&gradients).is_some());
+                    [
+                        out.value.cast(half).into_data(),
+                        out.log_det.cast(half).into_data(),
+                        grad.cast(half).into_data(),
+                    ]
+                };
+                for (got, expected) in run(half).iter().zip(run(DType::F32)) {
+                    assert_eq!(
+                        got.iter::<f64>().collect::<Vec<_>>(),
+                        expected.iter::<f64>().collect::<Vec<_>>()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// No rows are no rows, whoever owns the parameters.
+#[test]
+fn no_points_stay_none() {
+    let device = Device::flex();
+    for owners in [0, 1, 4] {
+        let raw = Tensor::<3>::zeros([owners, 2, 5], &device);
+        let flow = Planar::new(raw, PlanarConstraint::Paper);
+        let z = Tensor::<2>::zeros([0, 2], &device);
+        for out in [flow.forward(z.clone()), flow.inverse(z)] {
+            assert_eq!(out.value.dims(), [0, 2]);
+            assert_eq!(out.log_det.dims(), [0]);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "takes [n · 0, 2], got [3, 2]")]
+fn points_that_nobody_owns_panic() {
+    let device = Device::flex();
+    let raw = Tensor::zeros([0, 1, 5], &device);
+    Planar::new(raw, PlanarConstraint::Paper).forward(Tensor::zeros([3, 2], &device));
+}
+
 #[test]
 fn zero_u_under_the_identity_constraint_is_the_identity() {
     let device = Device::flex();

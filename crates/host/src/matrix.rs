@@ -20,12 +20,11 @@ impl<'a> Matrix<'a> {
     ///
     /// When there are not as many elements as the shape says.
     pub fn new(elements: &'a [f32], shape: [usize; 2]) -> Self {
-        let [rows, columns] = shape;
-        assert_eq!(elements.len(), rows * columns, "elements of {shape:?}");
+        assert_eq!(elements.len(), size(shape), "elements of {shape:?}");
         Self {
             elements,
             shape,
-            strides: [columns, 1],
+            strides: [shape[1], 1],
         }
     }
 
@@ -40,11 +39,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// How many numbers a matrix has. Checked in every build, since what gemm may touch rests on it.
+fn size(shape: [usize; 2]) -> usize {
+    let [rows, columns] = shape;
+    rows.checked_mul(columns)
+        .unwrap_or_else(|| panic!("no memory holds a matrix of {shape:?}"))
+}
+
 /// The product of two matrices, row by row, with `bias` added to each of its rows; on all threads.
 ///
 /// # Panics
 ///
-/// When the shapes do not fit.
+/// When the shapes do not fit, or no memory could hold the product.
 pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let ([rows, inner], [same, columns]) = (lhs.shape, rhs.shape);
     assert_eq!(
@@ -57,13 +63,13 @@ pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
         return multiply(lhs, rhs, repeated(bias, rows), Order::Rows);
     }
     if inner == 0 {
-        return vec![0.0; rows * columns];
+        return vec![0.0; size([rows, columns])];
     }
     let both_along_inner = lhs.strides[1] == 1 && rhs.strides[0] == 1;
     if both_along_inner && rows > 0 && rows * (inner + columns) < inner * columns {
         return from_the_left(lhs, rhs);
     }
-    let out = Vec::with_capacity(rows * columns);
+    let out = Vec::with_capacity(size([rows, columns]));
     multiply(lhs, rhs, out, Order::Rows)
 }
 
@@ -77,7 +83,7 @@ fn from_the_left(lhs: Matrix<'_>, rhs: Matrix<'_>) -> Vec<f32> {
     let height = rows.next_multiple_of(16);
     let turned = transpose(lhs.elements, [rows, inner], [inner, height]);
     let lhs = Matrix::new(&turned, [inner, height]).transpose();
-    let out = Vec::with_capacity(height * columns);
+    let out = Vec::with_capacity(size([height, columns]));
     let out = multiply(lhs, rhs, out, Order::Columns);
     transpose(&out, [columns, height], [rows, columns])
 }
@@ -88,7 +94,7 @@ fn repeated(row: &[f32], times: usize) -> Vec<f32> {
         return Vec::new();
     }
     let chunk = GRAIN.div_ceil(row.len()) * row.len();
-    let (out, _) = write_chunks(times * row.len(), chunk, |_, out| {
+    let (out, _) = write_chunks(size([times, row.len()]), chunk, |_, out| {
         (out.chunks_exact_mut(row.len())).for_each(|out| out.copy_from_slice(row));
     });
     out
@@ -111,7 +117,7 @@ enum Order {
 #[allow(unsafe_code)] // gemm's interface is pointers; all that they reach is checked here.
 fn multiply(lhs: Matrix<'_>, rhs: Matrix<'_>, mut out: Vec<f32>, by: Order) -> Vec<f32> {
     let ([rows, inner], [_, columns]) = (lhs.shape, rhs.shape);
-    let len = rows * columns;
+    let len = size([rows, columns]);
     if len == 0 || inner == 0 {
         return out;
     }
@@ -155,7 +161,7 @@ fn multiply(lhs: Matrix<'_>, rhs: Matrix<'_>, mut out: Vec<f32>, by: Order) -> V
 /// The transpose of `elements: [rows, columns]`, cut or filled up with zeros to the shape `to`.
 fn transpose(elements: &[f32], [_, columns]: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     let chunk = GRAIN.div_ceil(to[1] * TILE) * to[1] * TILE;
-    let (out, _) = write_chunks(to[0] * to[1], chunk, |i, out| {
+    let (out, _) = write_chunks(size(to), chunk, |i, out| {
         transpose_into(out, to[1], elements, columns, i * chunk / to[1]);
     });
     out
@@ -207,6 +213,23 @@ fn tile(to: &mut [f32], width: usize, from: &[f32], columns: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 2⁶⁴ elements, of which `usize` keeps none.
+    #[test]
+    #[should_panic(expected = "no memory holds a matrix of [4294967296, 4294967296]")]
+    fn a_shape_that_wraps_around_is_refused() {
+        Matrix::new(&[], [1 << 32, 1 << 32]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no memory holds a matrix of [4294967296, 4294967296]")]
+    fn so_is_a_product_that_wraps_around() {
+        let (lhs, rhs) = (
+            Matrix::new(&[], [1 << 32, 0]),
+            Matrix::new(&[], [0, 1 << 32]),
+        );
+        product(lhs, rhs, None);
+    }
 
     #[test]
     fn products_are_sums_of_products() {

@@ -63,6 +63,9 @@ impl ImportanceSampling {
     ) -> Result<Estimates, TensorReadError> {
         assert!(self.samples > 0, "importance sampling takes a sample");
         let [batch, _] = images.dims();
+        if batch == 0 {
+            return Ok(Estimates::default());
+        }
         let posterior = vae.posterior(images.clone());
         let at_once = (self.rows_at_once / batch).max(1);
 

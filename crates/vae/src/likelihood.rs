@@ -37,6 +37,9 @@ pub fn bernoulli_log_likelihood(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
 
 fn by_tensor_operations(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
     let ([rows, pixels], [batch, _]) = (logits.dims(), x.dims());
+    if rows == 0 {
+        return Tensor::zeros([0], (&logits.device(), logits.dtype()));
+    }
     let logits = logits.reshape([rows / batch, batch, pixels]);
     let x = x.unsqueeze_dim(0);
     (logits.clone() * x + log_sigmoid(logits.neg()))

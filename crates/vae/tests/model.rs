@@ -5,7 +5,7 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_flows::FlowConfig;
-use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
+use flow_vae::{Activation, Estimates, ImportanceSampling, Vae, VaeConfig};
 
 fn config(layers: usize) -> VaeConfig {
     VaeConfig {
@@ -62,6 +62,59 @@ fn chunks_of_samples_add_up_to_one_call() {
             elbo <= log_likelihood,
             "Jensen's inequality, for any weights"
         );
+    }
+}
+
+/// With one sample ln 1/S Σ w is the sample's own ln w, to the last digit; so it is with equal ones, but for rounding.
+#[test]
+fn a_likelihood_of_equal_samples_is_their_bound() {
+    let device = Device::flex();
+    let vae = config(3).init(&device);
+    let noise: Tensor<2> = Tensor::random([5, 3], Distribution::Normal(0.0, 1.0), &device);
+    let images = images(&device);
+    let estimate = |samples, rows_at_once| {
+        let sampling = ImportanceSampling {
+            samples,
+            rows_at_once,
+        };
+        sampling
+            .estimate(&vae, images.clone(), |n| noise.clone().repeat_dim(0, n))
+            .unwrap()
+    };
+    let one = estimate(1, 5);
+    assert_eq!(one.log_likelihood, one.elbo);
+    for rows_at_once in [5, 15, 35] {
+        let all = estimate(7, rows_at_once);
+        for (log_likelihood, elbo) in all.log_likelihood.iter().zip(&all.elbo) {
+            // Some roundings of 1e-6 nats; ln (8 / 7) is 0.13.
+            assert!(
+                (log_likelihood - elbo).abs() < 1e-5,
+                "{log_likelihood}, not {elbo}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_images_have_no_terms() {
+    let device = Device::flex();
+    for layers in [0, 3] {
+        let vae = config(layers).init(&device);
+        let none = || {
+            (
+                Tensor::zeros([0, 16], &device),
+                Tensor::zeros([0, 3], &device),
+            )
+        };
+        let (images, noise) = none();
+        assert_eq!(vae.terms(images, noise).elbo().dims(), [0]);
+        let sampling = ImportanceSampling {
+            samples: 4,
+            rows_at_once: 10,
+        };
+        let (images, noise) = none();
+        let nothing = sampling.estimate(&vae, images, |_| noise.clone()).unwrap();
+        assert_eq!(nothing, Estimates::default());
     }
 }
 

@@ -76,11 +76,15 @@ fn packed(z: &Shape) -> Shape {
 
 burn_host::fused_on!(Flex: "flex", NdArray: "ndarray", Cube: "cube");
 
-/// z_K and the log-determinant, where the backend has the fused operation; shapes as in [`PlanarOps::planar`].
+/// z_K and the log-determinant, where the backend has the fused operation; shapes as in [`PlanarOps::planar`], with a
+/// row and a layer at least.
 pub fn planar(raw: &Tensor<3>, z: &Tensor<2>, constraint: PlanarConstraint) -> Option<Transformed> {
     let [rows, dim] = z.dims();
-    let nothing_to_do = rows == 0 || raw.dims()[1] == 0;
-    if nothing_to_do || !is_fused(raw) || !is_fused(z) {
+    if !is_fused(raw) || !is_fused(z) {
+        return None;
+    }
+    #[cfg(feature = "cube")]
+    if cube::is_too_long(raw) {
         return None;
     }
     let (raw, z) = (raw.clone().into_dispatch(), z.clone().into_dispatch());

@@ -1,7 +1,10 @@
-//! The planar stack as CubeCL kernels: one launch forward and one backward, for wgpu, cuda and the other cube backends.
+//! The planar stack as CubeCL kernels, for wgpu, cuda and the other cube backends.
 //!
 //! A unit takes one row through all layers. The gradients are those at the top of `host/stack.rs`; being linear, the step
-//! from û to u and w is made row by row, and rows that share their parameters are summed at the end.
+//! from û to u and w is made row by row. Backward, as many of an owner's samples go side by side as there is memory for;
+//! those of the next launch add to theirs, and what went side by side is summed at the end.
+//!
+//! Indices are of 32 bits or 64, as the tensors of a launch need.
 
 use burn::{
     backend::{TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
@@ -21,6 +24,38 @@ use crate::PlanarConstraint;
 /// Units of a cube: few, so that a small batch is spread over the device too.
 const UNITS: u32 = 32;
 
+/// Numbers that a backward pass may keep, but for those of one sample an owner: 128 MiB. That is 3,400 rows of 80 layers
+/// in 40 dimensions.
+const SCRATCH: usize = 1 << 25;
+
+/// Mesa's software driver leaves a shader after so many rounds of all its loops together, without a word (llvmpipe's
+/// `LP_MAX_TGSI_LOOP_ITERATIONS`, seen in 22.3).
+const ROUNDS: usize = 65_535;
+
+burn_host::fused_on!(Cube: "cube");
+
+/// Whether these parameters live on a cube backend and are of more layers than a kernel comes to the end of.
+pub fn is_too_long(raw: &burn::tensor::Tensor<3>) -> bool {
+    let [_, layers, numbers] = raw.dims();
+    // The longer kernel takes 4 rounds a dimension of a layer and 2 a layer, and copies z and its gradient.
+    let rounds = layers * 2 * numbers + numbers - 1;
+    is_fused(raw) && rounds > ROUNDS
+}
+
+impl Sizes {
+    /// Samples of each owner that go backward side by side.
+    fn at_once(&self) -> usize {
+        let a_row = self.layers * (3 * self.dim + 2);
+        (SCRATCH / (self.owners * a_row)).clamp(1, self.rows / self.owners)
+    }
+}
+
+/// What indexes the largest of these tensors.
+fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> AddressType {
+    let each = tensors.map(CubeTensor::required_address_type);
+    each.into_iter().max().unwrap_or_default()
+}
+
 impl PlanarOps for CubeBackend {
     fn planar(
         raw: FloatTensor<Self>,
@@ -35,6 +70,7 @@ impl PlanarOps for CubeBackend {
             &z.client.clone(),
             calculate_cube_count_elemwise(&z.client, rows, units),
             units,
+            address_type([&raw, &z, &packed]),
             raw.into_tensor_arg(),
             z.into_tensor_arg(),
             packed.clone().into_tensor_arg(),
@@ -51,39 +87,43 @@ impl PlanarBackwardOps for CubeBackend {
         grad: FloatTensor<Self>,
         constraint: PlanarConstraint,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let sizes = Sizes::of(&raw, &z);
         let Sizes {
             owners,
             layers,
             dim,
             rows,
-        } = Sizes::of(&raw, &z);
+        } = sizes;
+        let at_once = sizes.at_once();
         let (raw, z, grad) = (
             into_contiguous(raw),
             into_contiguous(z),
             into_contiguous(grad),
         );
         let shape = raw.shape();
-        let seen = empty_like(&z, [rows, layers, dim + 1]);
-        let grad_raw = empty_like(&z, [rows, layers, 2 * dim + 1]);
+        let seen = empty_like(&z, [at_once * owners, layers, dim + 1]);
+        let grad_raw = empty_like(&z, [at_once, owners * layers * (2 * dim + 1)]);
         let grad_z = empty_like(&z, [rows, dim]);
         let units = CubeDim::new_1d(UNITS);
-        backward_kernel::launch(
-            &z.client.clone(),
-            calculate_cube_count_elemwise(&z.client, rows, units),
-            units,
-            raw.into_tensor_arg(),
-            z.into_tensor_arg(),
-            grad.into_tensor_arg(),
-            seen.into_tensor_arg(),
-            grad_raw.clone().into_tensor_arg(),
-            grad_z.clone().into_tensor_arg(),
-            constraint,
-        );
-        let grad_raw = if rows == owners {
-            grad_raw
-        } else {
-            let by_sample = Shape::new([rows / owners, owners * layers * (2 * dim + 1)]);
-            Self::float_sum_dim(Self::float_reshape(grad_raw, by_sample), 0)
+        for first in (0..rows / owners).step_by(at_once) {
+            backward_kernel::launch(
+                &z.client.clone(),
+                calculate_cube_count_elemwise(&z.client, at_once * owners, units),
+                units,
+                address_type([&raw, &z, &grad, &seen, &grad_raw, &grad_z]),
+                raw.clone().into_tensor_arg(),
+                z.clone().into_tensor_arg(),
+                grad.clone().into_tensor_arg(),
+                seen.clone().into_tensor_arg(),
+                grad_raw.clone().into_tensor_arg(),
+                grad_z.clone().into_tensor_arg(),
+                first,
+                constraint,
+            );
+        }
+        let grad_raw = match at_once {
+            1 => grad_raw,
+            _ => Self::float_sum_dim(grad_raw, 0),
         };
         (Self::float_reshape(grad_raw, shape), grad_z)
     }
@@ -97,7 +137,7 @@ fn empty_like<const D: usize>(tensor: &CubeTensor, shape: [usize; D]) -> CubeTen
     )
 }
 
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn forward_kernel(
     raw: &Tensor<f32>,        // [owners, layers, 2 dim + 1]
     z: &Tensor<f32>,          // [rows, dim]
@@ -139,31 +179,35 @@ fn forward_kernel(
     packed[out + dim] = log_det;
 }
 
-#[cube(launch)]
+#[cube(launch, address_type = "dynamic")]
 fn backward_kernel(
     raw: &Tensor<f32>,          // [owners, layers, 2 dim + 1]
     z: &Tensor<f32>,            // [rows, dim]
     grad: &Tensor<f32>,         // [rows, dim + 1]
-    seen: &mut Tensor<f32>,     // [rows, layers, dim + 1]: z before each layer, and its tanh
-    grad_raw: &mut Tensor<f32>, // [rows, layers, 2 dim + 1]
-    grad_z: &mut Tensor<f32>,   // [rows, dim]
+    seen: &mut Tensor<f32>, // [at_once * owners, layers, dim + 1]: z before each layer, and its tanh
+    grad_raw: &mut Tensor<f32>, // [at_once, owners * layers * (2 dim + 1)]
+    grad_z: &mut Tensor<f32>, // [rows, dim]
+    first: usize,           // the first of each owner's samples that go side by side
     #[comptime] constraint: PlanarConstraint,
 ) {
-    let row = ABSOLUTE_POS;
-    let dim = z.shape(1);
-    if row >= z.shape(0) {
+    let unit = ABSOLUTE_POS;
+    let owners = raw.shape(0);
+    let sample = first + unit / owners;
+    if unit >= seen.shape(0) || sample >= z.shape(0) / owners {
         terminate!();
     }
+    let owner = unit % owners;
+    let row = sample * owners + owner;
+    let dim = z.shape(1);
     let layers = raw.shape(1);
-    let owner = row % raw.shape(0);
 
     for d in 0..dim {
-        seen[row * layers * (dim + 1) + d] = z[row * dim + d];
+        seen[unit * layers * (dim + 1) + d] = z[row * dim + d];
     }
     for k in 0..layers {
         let u = (owner * layers + k) * (2 * dim + 1);
         let w = u + dim;
-        let here = (row * layers + k) * (dim + 1);
+        let here = (unit * layers + k) * (dim + 1);
         let next = here + dim + 1;
         let mut wu = f32::new(0.0);
         let mut squared_norm = f32::new(0.0);
@@ -191,7 +235,7 @@ fn backward_kernel(
         let k = layers - 1 - i;
         let u = (owner * layers + k) * (2 * dim + 1);
         let w = u + dim;
-        let here = (row * layers + k) * (dim + 1);
+        let here = (unit * layers + k) * (dim + 1);
         let g = row * dim;
         let mut wu = f32::new(0.0);
         let mut squared_norm = f32::new(0.0);
@@ -212,29 +256,40 @@ fn backward_kernel(
         let of_a = (gu + along_w * gw + (t + t) * (-one_plus_wu_hat + 1.0) * h) * slope;
         let of_p = slope * h;
         let of_c = gw * t;
-        let mut of_x = f32::new(0.0);
-        let mut twice_of_s = f32::new(0.0);
-        if squared_norm >= 1e-18 {
-            let m_slope = sigmoid(wu + offset(constraint));
-            of_x = (m_slope - 1.0) / squared_norm * of_c;
-            if wu >= f32::new(-80.0) {
-                of_x += m_slope * of_p;
-            }
-            twice_of_s = -(along_w + along_w) / squared_norm * of_c;
-        }
+        let m_slope = sigmoid(wu + offset(constraint));
+        let slope_of_p = select(wu < f32::new(-80.0), 0.0, m_slope);
+        let of_x = (m_slope - 1.0) / squared_norm * of_c + slope_of_p * of_p;
+        let of_x = unless_w_is_zero(squared_norm, of_x, 0.0);
+        let twice_of_s = unless_w_is_zero(
+            squared_norm,
+            -(along_w + along_w) / squared_norm * of_c,
+            0.0,
+        );
 
-        let of_u = (row * layers + k) * (2 * dim + 1);
+        let of_u = (unit * layers + k) * (2 * dim + 1);
         let of_w = of_u + dim;
         for d in 0..dim {
             let of_u_hat = grad_z[g + d] * t;
-            grad_raw[of_u + d] = of_u_hat + raw[w + d] * of_x;
-            grad_raw[of_w + d] = seen[here + d] * of_a
+            let to_u = of_u_hat + raw[w + d] * of_x;
+            let to_w = seen[here + d] * of_a
                 + along_w * of_u_hat
                 + raw[u + d] * of_x
                 + raw[w + d] * twice_of_s;
+            add(grad_raw, of_u + d, to_u, first);
+            add(grad_raw, of_w + d, to_w, first);
             grad_z[g + d] += raw[w + d] * of_a;
         }
-        grad_raw[of_w + dim] = of_a;
+        add(grad_raw, of_w + dim, of_a, first);
+    }
+}
+
+/// Adds x to what stands there, or with the first samples writes over whatever the memory held.
+#[cube]
+fn add(sums: &mut Tensor<f32>, at: usize, x: f32, first: usize) {
+    if first == 0 {
+        sums[at] = x;
+    } else {
+        sums[at] += x;
     }
 }
 
@@ -253,19 +308,31 @@ fn along_w(wu: f32, squared_norm: f32, #[comptime] constraint: PlanarConstraint)
     let m_minus_identity = match constraint {
         PlanarConstraint::Paper => softplus(-wu) - 1.0,
         PlanarConstraint::Identity => {
-            let near = max(wu, -30.0);
+            let near = at_least(wu, -30.0);
             let expm1 = -tanh(near * 0.5) * (1.0 + (-near).exp());
             log1p(expm1 * 0.367_879_44) + near - wu
         }
     };
-    select(squared_norm >= 1e-18, m_minus_identity / squared_norm, 0.0)
+    unless_w_is_zero(squared_norm, m_minus_identity / squared_norm, 0.0)
 }
 
 /// 1 + m(x), or 1 where w counts as 0.
 #[cube]
 fn one_plus_wu_hat(wu: f32, squared_norm: f32, #[comptime] constraint: PlanarConstraint) -> f32 {
-    let one_plus_m = softplus(max(wu, -80.0) + offset(constraint));
-    select(squared_norm >= 1e-18, one_plus_m, 1.0)
+    let one_plus_m = softplus(at_least(wu, -80.0) + offset(constraint));
+    unless_w_is_zero(squared_norm, one_plus_m, 1.0)
+}
+
+/// x, or what it is where w counts as 0. NaN is not below: it goes on.
+#[cube]
+fn unless_w_is_zero(squared_norm: f32, x: f32, at_zero: f32) -> f32 {
+    select(squared_norm < 1e-18, at_zero, x)
+}
+
+/// The larger of x and `least`, and NaN where x is, which WGSL's max may swallow.
+#[cube]
+fn at_least(x: f32, least: f32) -> f32 {
+    select(x < least, least, x)
 }
 
 /// det ∂f/∂z where tanh(w·z + b) is `t`.
@@ -299,7 +366,7 @@ fn sigmoid(x: f32) -> f32 {
 /// ln(1 + e^x), to the last digits of both tails.
 #[cube]
 fn softplus(x: f32) -> f32 {
-    max(x, 0.0) + log1p_series((-x.abs()).exp())
+    at_least(x, 0.0) + log1p_series((-x.abs()).exp())
 }
 
 /// ln(1 + x) for x > -1.
@@ -320,4 +387,27 @@ fn log1p_series(x: f32) -> f32 {
     let sum = s2 * sum + 0.2;
     let sum = s2 * sum + 0.333_333_34;
     2.0 * s * (1.0 + s2 * sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backward_memory_does_not_grow_with_the_samples() {
+        let sizes = |owners, samples| Sizes {
+            owners,
+            layers: 80,
+            dim: 40,
+            rows: owners * samples,
+        };
+        let kept =
+            |sizes: Sizes| sizes.at_once() * sizes.owners * sizes.layers * (3 * sizes.dim + 2);
+        for (owners, samples) in [(1, 10_000), (1, 10_000_000), (100, 5_000)] {
+            assert!(kept(sizes(owners, samples)) <= SCRATCH);
+        }
+        // One sample an owner in any case, and no more than there are samples.
+        assert_eq!(sizes(100_000, 50).at_once(), 1);
+        assert_eq!(sizes(3, 7).at_once(), 7);
+    }
 }
