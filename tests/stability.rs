@@ -42,12 +42,18 @@ fn file(count: usize, seed: u64) -> Vec<u8> {
     header.chain(strokes(count, seed)).collect()
 }
 
-/// Five times the default rate, so that some hundred steps are enough to tell.
-#[track_caller]
-fn is_stable(layers: usize) {
+/// The images as a data set `strokes`.
+fn place() -> Place {
     let at = Place::new();
     at.write(&format!("strokes/{TRAIN_IMAGES}"), file(2_400, 1));
     at.write(&format!("strokes/{TEST_IMAGES}"), file(100, 2));
+    at
+}
+
+/// Five times the default rate, so that some hundred steps are enough to tell.
+#[track_caller]
+fn is_stable(layers: usize) {
+    let at = place();
     at.train(&format!(
         "--dataset strokes --layers {layers} --epochs 10 --lr 5e-3 --output run"
     ))
@@ -70,4 +76,19 @@ fn twenty_layers_do_not_explode() {
 #[test]
 fn eighty_layers_do_not_explode() {
     is_stable(80);
+}
+
+/// At rates that nothing can hold: not one epoch of it is saved.
+#[test]
+fn a_run_that_diverges_says_where_and_fails() {
+    let at = place();
+    for (rate, how) in [("1e30", "not finite"), ("0.03", "the ELBO fell from")] {
+        let outcome = at.train(&format!(
+            "--dataset strokes --layers 4 --lr {rate} --output run-{rate}"
+        ));
+        outcome.fails(1, &["diverged at step", "of epoch 1", how, "norm", "--lr"]);
+        let left = at.names(&format!("run-{rate}"));
+        assert_eq!(left, ["checkpoint", "config.json"]);
+        assert!(at.names(&format!("run-{rate}/checkpoint")).is_empty());
+    }
 }

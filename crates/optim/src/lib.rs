@@ -12,6 +12,7 @@
 //! use fused_optim::RmsProp;
 //!
 //! let device = Device::flex().autodiff();
+//! device.seed(0);
 //! let mut model = LinearConfig::new(4, 1).init(&device);
 //! let mut optimizer = RmsProp::default().init();
 //!

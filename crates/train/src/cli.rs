@@ -22,7 +22,7 @@ use crate::{
 #[derive(Parser, Debug)]
 #[command(name = "train", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
-  train                                    the embedded digits, about a minute on two cores
+  train                                    the embedded digits, some seconds on two cores
   train --backend wgpu                     the same on a GPU
   train --dataset mnist --layers 80        MNIST with 80 planar layers
   train --resume runs/digits-1             go on after an interruption
@@ -92,7 +92,7 @@ pub struct TrainArgs {
     )]
     pub layers: Option<usize>,
 
-    /// Dimensions of the latent space [default: 40]
+    /// Dimensions of the latent space [default: 8 for the digits, else 40]
     #[arg(
         long,
         value_name = "N",
@@ -123,7 +123,7 @@ pub struct TrainArgs {
     )]
     pub activation: Option<Activation>,
 
-    /// Epochs in all, also after a resume [default: 100]
+    /// Epochs in all, also after a resume [default: 200 for the digits, else 100]
     #[arg(
         long,
         value_name = "N",

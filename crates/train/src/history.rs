@@ -95,6 +95,11 @@ impl History {
             .copied()
     }
 
+    /// The row of the last epoch.
+    pub fn last(&self) -> Option<EpochRow> {
+        self.rows.last().copied()
+    }
+
     /// Seconds of training in all.
     pub fn seconds(&self) -> f64 {
         self.rows.iter().map(|row| row.seconds).sum()

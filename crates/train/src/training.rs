@@ -252,7 +252,8 @@ impl Session {
             .save_file(&model_file)
             .with_context(|| format!("cannot write {}", model_file.display()))?;
 
-        let seconds = self.history.lock().expect("not poisoned").seconds();
+        let history = self.history.lock().expect("not poisoned");
+        let (seconds, last) = (history.seconds(), history.last());
         let summary = Summary {
             epochs,
             best_epoch: best.epoch,
@@ -265,8 +266,12 @@ impl Session {
         let mut json = serde_json::to_string_pretty(&summary)?;
         json.push('\n');
         run.write("summary.json", json.as_bytes())?;
+        let last = match last {
+            Some(last) if last.epoch != best.epoch => format!(", the last {:.2}", last.valid_elbo),
+            _ => String::new(),
+        };
         say(format_args!(
-            "best epoch {}: validation ELBO {:.2} nats; {seconds:.1} s of training",
+            "best epoch {} of {epochs}: validation ELBO {:.2} nats{last}; {seconds:.1} s of training",
             best.epoch, best.valid_elbo
         ));
         sample::draw(&run, &trained)?;

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 /// How many steps the mean that is watched reaches back: one odd batch is no divergence.
 const HORIZON: f64 = 20.0;
 
-/// Steps that are not judged: the first ones, at full rate on random weights, may make things worse before they get
+/// Steps that are judged mildly: the first ones, at full rate on random weights, may make things worse before they get
 /// better.
 const FIRST: usize = 100;
+
+/// How many times as far the ELBO may fall in them.
+const MILD: f64 = 20.0;
 
 /// Watches the ELBO of the steps of a training; a clone watches the same one.
 #[derive(Clone, Debug)]
@@ -55,12 +58,14 @@ impl Watch {
         state.steps += 1;
         // Of all steps at first, so that nothing has to be known beforehand.
         state.mean += (elbo - state.mean) / HORIZON.min(state.steps as f64);
-        if state.steps <= FIRST {
-            return None;
-        }
         let State { best, mean, .. } = *state;
-        state.best = best.max(mean);
-        (mean < best - state.range).then_some(Divergence { best, now: mean })
+        let range = if state.steps <= FIRST {
+            MILD * state.range
+        } else {
+            state.best = best.max(mean);
+            state.range
+        };
+        (mean < best - range).then_some(Divergence { best, now: mean })
     }
 }
 
@@ -86,7 +91,7 @@ mod tests {
         assert_eq!(first(&watch, learning), None);
         // One batch with an image of 100,000 nats among a hundred.
         assert_eq!(first(&watch, [-1100.0, -110.0, -110.0]), None);
-        // The first steps are not judged.
+        // The first steps are judged mildly.
         assert_eq!(first(&Watch::new(784, None), [-2000.0; FIRST]), None);
     }
 
@@ -105,7 +110,9 @@ mod tests {
     #[test]
     fn a_training_that_never_learned_is_noticed_too() {
         let growing = || (0..200).map(|t| -540.0 - 60.0 * f64::from(t));
-        assert_eq!(first(&Watch::new(784, None), growing()).unwrap().0, FIRST);
+        assert!(first(&Watch::new(784, None), growing()).unwrap().0 <= FIRST);
+        let far_beyond = Watch::new(784, None);
+        assert_eq!(first(&far_beyond, [-1e6; 200]).unwrap().0, 0);
         let resumed = Watch::new(784, Some(-100.0));
         assert_eq!(first(&resumed, [-400.0; 200]).unwrap().0, FIRST);
     }
