@@ -16,7 +16,7 @@ use burn_flows::{FlowConfig, Planar, PlanarConstraint, Transformed};
 use burn_host::{Matrix, product};
 use clap::{Parser, ValueEnum};
 use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
-use fused_optim::RmsProp;
+use fused_optim::{GradientClip, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
@@ -57,7 +57,7 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// A training step: noise, bound, gradients, RMSprop with momentum; in milliseconds
+    /// A training step: noise, bound, gradients and the bound on their norm, RMSprop with momentum; in milliseconds
     Step,
     /// ln p(x) by importance sampling; in images a second
     Nll,
@@ -166,11 +166,12 @@ fn step(args: &Args, layers: usize, device: &Device) -> f64 {
     let mut rng = SmallRng::seed_from_u64(0);
     let images = images(&mut rng, args.batch.get(), &device);
     let mut model = vae(args, layers, &device);
-    let mut optimizer = RmsProp::default().init();
+    let (mut clip, mut optimizer) = (GradientClip::new(&device), RmsProp::default().init());
     median(args.repeats.get(), || {
         let noise = normal(&mut rng, [args.batch.get(), args.latent.get()], &device);
         let loss = model.terms(images.clone(), noise).elbo().mean().neg();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = clip.clip(&model, gradients);
         model = optimizer.step(1e-5, model.clone(), gradients);
         device.sync().expect("the device answers");
     }) * 1e3
