@@ -66,6 +66,9 @@ fn is_stable(layers: usize) {
         best = best.max(elbo);
     }
     assert!(best > -543.0 / 2.0, "it learned: {best}");
+    // What the first steps did to the random weights was bounded.
+    assert!(at.numbers("run/metrics.csv", "gradient_norm")[0] > 0.0);
+    assert!(at.numbers("run/metrics.csv", "clipped")[0] > 0.0);
 }
 
 #[test]

@@ -20,9 +20,9 @@ use rayon::prelude::*;
 ///
 /// The mean forgets exponentially, [`HORIZON`](Self::HORIZON) steps back; so the bound goes with the model, the data and
 /// the size of a batch, and no number of its own has to fit them. A gradient that is suddenly many times as large as all
-/// before, which is how an explosion begins, moves the weights as far as a usual one; a lasting change of size is
-/// followed by 1 % a step. The first gradient that
-/// is not zero is taken as it is.
+/// before, which is how an explosion begins, moves the weights as far as a usual one; a lasting growth is
+/// followed at half a percent a step, a fall at one. The first gradient is taken as it is; one of zeros counts as none; and
+/// one whose norm is infinite is left out.
 ///
 /// It is a module so that its state is saved with the model's, and a resumed training clips as the uninterrupted one
 /// would have. Its tensors have no gradients.
@@ -88,20 +88,31 @@ impl GradientClip {
         let norm = Tensor::cat(squares.sums, 0).sum().sqrt();
 
         let [sum, weight] = parts(self.sums.val().without_autodiff());
-        let nothing_yet = sum.clone().equal_elem(0.0);
+        let is_first = weight.clone().equal_elem(0.0);
         let limit = (sum.clone() / weight.clone())
             .mul_scalar(Self::RATIO)
-            .mask_where(nothing_yet, norm.clone());
-        // A gradient of nothing but zeros stays one.
-        let scale = (limit.clone() / norm.clone().clamp_min(f32::MIN_POSITIVE)).clamp_max(1.0);
+            .mask_where(is_first, norm.clone());
+        let is_usual = norm.clone().greater_elem(0.0);
+        let is_usual = is_usual.bool_and(norm.clone().lower_elem(f32::INFINITY));
+        // Of what is left, nothing stays nothing, and what is infinite is left out.
+        let rest = norm.clone().equal_elem(0.0).float().cast(DType::F32);
+        let scale = rest.mask_where(
+            is_usual.clone(),
+            (limit.clone() / norm.clone()).clamp_max(1.0),
+        );
 
         let kept = 1.0 - 1.0 / Self::HORIZON;
         let clipped = norm.clone().min_pair(limit).div_scalar(Self::HORIZON);
-        let sums = vec![
-            sum.mul_scalar(kept) + clipped,
-            weight.mul_scalar(kept).add_scalar(1.0 / Self::HORIZON),
+        let next = vec![
+            sum.clone().mul_scalar(kept) + clipped,
+            weight
+                .clone()
+                .mul_scalar(kept)
+                .add_scalar(1.0 / Self::HORIZON),
         ];
-        self.sums = Param::initialized(self.sums.id, Tensor::cat(sums, 0));
+        let sums = Tensor::cat(vec![sum, weight], 0)
+            .mask_where(is_usual.expand([2]), Tensor::cat(next, 0));
+        self.sums = Param::initialized(self.sums.id, sums);
         let last = vec![norm, scale.clone()];
         self.last = Param::initialized(self.last.id, Tensor::cat(last, 0));
 
@@ -168,6 +179,11 @@ fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     if is_fused(&x) {
         Tensor::from_dispatch(Dispatch::sum_of_squares(x.into_dispatch()))
     } else {
+        // Squares of half floats would overflow.
+        let x = match x.dtype() {
+            DType::F64 => x,
+            _ => x.cast(DType::F32),
+        };
         x.square().sum().cast(DType::F32)
     }
 }

@@ -83,7 +83,7 @@ fn by_the_formula(norms: &[f64]) -> Vec<f64> {
     norms
         .iter()
         .map(|&norm| {
-            let limit = if sum == 0.0 {
+            let limit = if weight == 0.0 {
                 norm
             } else {
                 GradientClip::RATIO * sum / weight
@@ -146,13 +146,31 @@ fn a_usual_gradient_is_left_as_it_is_and_a_large_one_keeps_its_direction() {
     }
 }
 
-/// No division by nothing; and numbers whose squares are beyond `f32` leave the weights where they are.
+/// Neither counts: what follows is as if it had not been. 1e30 has a square beyond `f32`.
 #[test]
-fn nothing_stays_nothing_and_the_infinite_norm_moves_nothing() {
+fn zeros_stay_zeros_and_an_infinite_norm_moves_nothing() {
     let mut clip = GradientClip::new(&Device::flex().autodiff());
-    let got = clipped_norms(&mut clip, &[0.0, 0.0, 1.0, 1e30, 1.0], DType::F32);
-    assert_eq!((got[0], got[1], got[3]), (0.0, 0.0, 0.0), "{got:?}");
-    assert!((got[2] - 1.0).abs() < TOLERANCE && got[4] > 0.5, "{got:?}");
+    let before = [[0.0; 100].as_slice(), &[1e30]].concat();
+    let got = clipped_norms(&mut clip, &before, DType::F32);
+    assert!(got.iter().all(|&norm| norm == 0.0), "{got:?}");
+    let got = clipped_norms(&mut clip, &[1.0, 0.0, 1e30, 1.2, 9.0], DType::F32);
+    for (got, expected) in got.iter().zip([1.0, 0.0, 0.0, 1.2, 1.5 * 2.19 / 1.99]) {
+        assert!((got - expected).abs() <= TOLERANCE, "{got}, not {expected}");
+    }
+}
+
+/// Whose squares overflow from 256 on.
+#[test]
+fn half_floats_are_clipped_too() {
+    let mut clip = GradientClip::new(&Device::flex().autodiff());
+    let got = clipped_norms(&mut clip, &[1000.0, 1e4], DType::F16);
+    for (got, expected) in got.iter().zip([1000.0, 1500.0]) {
+        // 11 bits of a half float.
+        assert!(
+            (got - expected).abs() <= expected / 1000.0,
+            "{got}, not {expected}"
+        );
+    }
 }
 
 #[test]

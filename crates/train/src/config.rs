@@ -119,7 +119,8 @@ impl RunConfig {
 
     /// The learning rate over a training with this many images.
     pub fn rate(&self, images: usize) -> Rate {
-        let updates = self.epochs.get() * images.div_ceil(self.batch_size.get());
+        let steps = images.div_ceil(self.batch_size.get());
+        let updates = self.epochs.get().saturating_mul(steps);
         Rate::new(self.lr, self.schedule, self.lr_warm_up, updates)
     }
 }

@@ -21,9 +21,9 @@ pub struct EpochRow {
     pub valid_elbo: f64,
     pub valid_reconstruction: f64,
     pub valid_kl: f64,
-    /// The mean norm of the gradient before clipping.
+    /// The mean norm of the gradients before clipping; each step reports that of the step before it, the very first 0.
     pub gradient_norm: f64,
-    /// The share of steps whose gradient was clipped.
+    /// The share of them that was clipped.
     pub clipped: f64,
     /// Of training, without validation and checkpoints.
     pub seconds: f64,

@@ -197,6 +197,8 @@ impl Adaptor<Means> for StepOutput {
 #[derive(Clone)]
 pub struct MeanMetric {
     name: MetricName,
+    /// As it follows a number.
+    unit: &'static str,
     pick: fn(&Means) -> f64,
     higher_is_better: bool,
     state: NumericMetricState,
@@ -204,29 +206,40 @@ pub struct MeanMetric {
 
 impl MeanMetric {
     pub fn elbo() -> Self {
-        Self::new("ELBO", |means| means.elbo, true)
+        Self::new("ELBO", " nats", |means| means.elbo, true)
     }
 
     pub fn reconstruction() -> Self {
-        Self::new("Reconstruction", |means| means.reconstruction, true)
+        Self::new(
+            "Reconstruction",
+            " nats",
+            |means| means.reconstruction,
+            true,
+        )
     }
 
     pub fn kl() -> Self {
-        Self::new("KL", |means| means.kl, false)
+        Self::new("KL", " nats", |means| means.kl, false)
     }
 
     pub fn gradient_norm() -> Self {
-        Self::new("Gradient norm", |means| means.gradient_norm, false)
+        Self::new("Gradient norm", "", |means| means.gradient_norm, false)
     }
 
     /// The share of steps whose gradient was clipped.
     pub fn clipped() -> Self {
-        Self::new("Clipped", |means| means.clipped, false)
+        Self::new("Clipped", "", |means| means.clipped, false)
     }
 
-    fn new(name: &str, pick: fn(&Means) -> f64, higher_is_better: bool) -> Self {
+    fn new(
+        name: &str,
+        unit: &'static str,
+        pick: fn(&Means) -> f64,
+        higher_is_better: bool,
+    ) -> Self {
         Self {
             name: Arc::new(name.into()),
+            unit,
             pick,
             higher_is_better,
             state: NumericMetricState::default(),
@@ -235,10 +248,11 @@ impl MeanMetric {
 
     /// burn-train's entry, in plain decimals: its own format writes negative numbers as 2e1.
     fn entry(&self, entry: SerializedEntry) -> SerializedEntry {
+        let unit = self.unit;
         let epoch = self.state.running_value().current();
         let batch = self.state.current_value().current();
         SerializedEntry {
-            formatted: format!("epoch {epoch:.2} nats - batch {batch:.2} nats"),
+            formatted: format!("epoch {epoch:.2}{unit} - batch {batch:.2}{unit}"),
             ..entry
         }
     }
@@ -257,7 +271,7 @@ impl Metric for MeanMetric {
 
     fn attributes(&self) -> MetricAttributes {
         NumericAttributes {
-            unit: Some("nats".into()),
+            unit: (!self.unit.is_empty()).then(|| self.unit.trim().into()),
             higher_is_better: self.higher_is_better,
         }
         .into()

@@ -113,6 +113,8 @@ impl LrScheduler for Rate {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::ParamId;
+
     use super::*;
 
     fn rates(mut rate: Rate, updates: usize) -> Vec<f64> {
@@ -135,6 +137,18 @@ mod tests {
         let half = (PI / 4.0).cos();
         let cosine = [2.0, 1.0 + half, 1.0, 1.0 - half];
         assert_close(&rates(rate(Schedule::Cosine), 4), &cosine);
+    }
+
+    #[test]
+    fn the_flow_alone_has_a_rate_of_its_own() {
+        let mut rates = Rate::new(2.0, Schedule::Linear, 0, 2).with_flow(0.1);
+        let id = ParamId::new();
+        for share in [1.0, 0.5] {
+            let rates = rates.step();
+            let of = |path| rates.lr_from_param(id, Some(path));
+            let got = ["vae.encoder.layers.0.weight", "vae.flow.parameters.head"].map(of);
+            assert_close(&got, &[2.0 * share, 0.2 * share]);
+        }
     }
 
     #[test]

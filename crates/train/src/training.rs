@@ -209,7 +209,7 @@ impl Session {
             self.splits.valid.len(),
             self.splits.test.len(),
             self.config.layers,
-            model.num_params(),
+            model.vae.num_params(),
             self.config.backend,
         ));
     }

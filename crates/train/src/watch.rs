@@ -23,7 +23,9 @@ struct State {
     /// How far below its best the mean may fall, in nats.
     range: f64,
     best: f64,
+    /// Steps of the mean, and those before it.
     steps: usize,
+    before: usize,
     mean: f64,
 }
 
@@ -45,6 +47,7 @@ impl Watch {
             range: of_nothing_known / 2.0,
             best: best.unwrap_or(-of_nothing_known),
             steps: 0,
+            before: if best.is_some() { FIRST } else { 0 },
             mean: 0.0,
         };
         Self {
@@ -59,7 +62,7 @@ impl Watch {
         // Of all steps at first, so that nothing has to be known beforehand.
         state.mean += (elbo - state.mean) / HORIZON.min(state.steps as f64);
         let State { best, mean, .. } = *state;
-        let range = if state.steps <= FIRST {
+        let range = if state.before + state.steps <= FIRST {
             MILD * state.range
         } else {
             state.best = best.max(mean);
@@ -114,6 +117,6 @@ mod tests {
         let far_beyond = Watch::new(784, None);
         assert_eq!(first(&far_beyond, [-1e6; 200]).unwrap().0, 0);
         let resumed = Watch::new(784, Some(-100.0));
-        assert_eq!(first(&resumed, [-400.0; 200]).unwrap().0, FIRST);
+        assert_eq!(first(&resumed, [-400.0; 200]).unwrap().0, 0);
     }
 }
