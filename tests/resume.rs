@@ -115,9 +115,23 @@ fn a_falling_rate_goes_on_where_it_was() {
 #[test]
 fn a_run_that_never_saved_starts_over() {
     let at = Place::with_run("");
-    at.train("--resume run").succeeds();
     let whole = at.metrics("run");
+    let rows = at.text("run/metrics.csv");
+    let first: Vec<&str> = rows.lines().take(2).collect();
+    at.write("run/metrics.csv", first.join("\n") + "\n");
     std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    std::fs::remove_file(at.path("run/model.bpk")).unwrap();
     at.train("--resume run").succeeds();
     assert_eq!(at.metrics("run"), whole);
+}
+
+/// Results are not replaced by a training from the start.
+#[test]
+fn a_run_whose_checkpoints_were_removed_is_left_alone() {
+    let at = Place::with_run("");
+    std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    let before = at.files();
+    let outcome = at.train("--resume run --epochs 4");
+    outcome.fails(1, &["run", "no checkpoint", "--config run/config.json"]);
+    assert!(before == at.files());
 }

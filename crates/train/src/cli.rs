@@ -355,7 +355,10 @@ impl TrainArgs {
             epochs: self.epochs.unwrap_or(base.epochs),
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             optimizer: self.optimizer.unwrap_or(base.optimizer),
-            lr: self.lr.unwrap_or(base.lr),
+            lr: self.lr.unwrap_or(match self.optimizer {
+                Some(other) if other != base.optimizer => other.lr(),
+                _ => base.lr,
+            }),
             flow_lr: self.flow_lr.unwrap_or(base.flow_lr),
             schedule: self.schedule.unwrap_or(base.schedule),
             lr_warm_up: self.lr_warm_up.unwrap_or(base.lr_warm_up),
@@ -388,6 +391,25 @@ mod tests {
         let config = cli.train.apply(base);
         let widths: Vec<usize> = config.hidden.iter().map(|n| n.get()).collect();
         assert_eq!((config.layers, config.lr, widths), (3, 0.5, vec![20, 10]));
+    }
+
+    /// A rate is an optimiser's own.
+    #[test]
+    fn another_optimiser_brings_its_rate() {
+        let rate = |flags: &[&str]| {
+            let cli = Cli::parse_from(["train"].iter().chain(flags));
+            let base = RunConfig {
+                lr: 0.5,
+                ..RunConfig::default()
+            };
+            cli.train.apply(base).lr
+        };
+        assert_eq!(
+            rate(&["--optimizer", "rmsprop"]),
+            OptimizerName::Rmsprop.lr()
+        );
+        assert_eq!(rate(&["--optimizer", "adam"]), 0.5);
+        assert_eq!(rate(&["--optimizer", "rmsprop", "--lr", "0.1"]), 0.1);
     }
 
     #[test]

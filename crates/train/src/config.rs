@@ -169,6 +169,13 @@ impl RunConfig {
     ///
     /// With the flag at fault and what it takes.
     pub fn validate(&self, pixels: usize) -> Result<()> {
+        if let Some(folder) = &self.data_dir {
+            ensure!(
+                folder.to_str().is_some(),
+                "--data-dir {}: config.json holds no path that is not UTF-8; give the folder another name, or a link",
+                folder.display()
+            );
+        }
         ensure!(
             self.flow_lr.is_finite() && self.flow_lr > 0.0,
             "--flow-lr {}: the flow's learning rate is a positive multiple of --lr",

@@ -65,9 +65,8 @@ impl TrainStep for Trainee {
         let loss = self.anneal.loss(&terms, at.updates()).mean();
         let gradients = loss.backward();
         let mut output = StepOutput::new(&terms, loss, self.clip.last(), at);
-        if self.anneal.beta(at.updates()) == 1.0 {
-            output.watch = self.watch.clone();
-        }
+        output.watch = self.watch.clone();
+        output.maximised = self.anneal.beta(at.updates()) == 1.0;
         TrainOutput::new(self, gradients, output)
     }
 
@@ -99,8 +98,10 @@ pub struct StepOutput {
     on_device: Tensor<1>,
     means: Means,
     at: StepNumber,
-    /// Looks at the ELBO, where that is what is being maximised.
+    /// Looks at the ELBO of a step of training.
     watch: Option<Watch>,
+    /// Whether it is the ELBO that is being maximised.
+    maximised: bool,
 }
 
 /// Means over a batch, in nats per image, and what the optimiser did before it.
@@ -135,6 +136,7 @@ impl StepOutput {
             },
             at,
             watch: None,
+            maximised: true,
         }
     }
 
@@ -168,7 +170,11 @@ impl ItemLazy for StepOutput {
         {
             return Err(self.diverged("the loss is not finite", gradient_norm));
         }
-        if let Some(divergence) = self.watch.as_ref().and_then(|watch| watch.see(elbo)) {
+        if let Some(divergence) = self
+            .watch
+            .as_ref()
+            .and_then(|watch| watch.see(elbo, self.maximised))
+        {
             let Divergence { best, now } = divergence;
             let how = format!("the ELBO fell from {best:.1} to {now:.1} nats per image");
             return Err(self.diverged(&how, gradient_norm));

@@ -100,6 +100,13 @@ impl Session {
             None => (RunDir::create(args.output.as_deref(), &config)?, 0),
         };
         let mut history = History::load(&run.metrics_file())?;
+        // One row may come before the first checkpoint.
+        ensure!(
+            done > 0 || (history.len() <= 1 && !run.model_file().exists()),
+            "{run} has no checkpoint left to go on from, and training from the start would replace its results: \
+             begin a new run with --config {run}/config.json",
+            run = run.path().display()
+        );
         history.truncate(done);
         ensure!(
             history.len() == done,
@@ -178,7 +185,7 @@ impl Session {
         let history = self.history.lock().expect("no panic while locked");
         let best = history.best_of(|_| true).map(|row| row.valid_elbo);
         Trainee::new(vae, self.config.anneal, &device)
-            .watched(Watch::new(pixels, best))
+            .watched(Watch::new(pixels, self.config.batch_size.get(), best))
             .materialize()
     }
 

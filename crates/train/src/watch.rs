@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-/// How many steps the mean that is watched reaches back: one odd batch is no divergence.
-const HORIZON: f64 = 20.0;
+/// How many steps, and how many images, the mean that is watched reaches back at least: one odd batch, or a row of odd
+/// images in small ones, is no divergence.
+const STEPS: f64 = 20.0;
+const IMAGES: f64 = 2_000.0;
 
-/// Steps that are judged mildly: the first ones, at full rate on random weights, may make things worse before they get
-/// better.
-const FIRST: usize = 100;
-
-/// How many times as far the ELBO may fall in them.
-const MILD: f64 = 20.0;
+/// How many times as far the ELBO may fall where it is judged mildly: while it is not what is being maximised, and in
+/// the first steps, five times as many as the mean reaches back, which at full rate on random weights may make things
+/// worse before they get better.
+const MILD: f64 = 1_000.0;
 
 /// Watches the ELBO of the steps of a training; a clone watches the same one.
 #[derive(Clone, Debug)]
@@ -22,10 +22,12 @@ pub struct Watch {
 struct State {
     /// How far below its best the mean may fall, in nats.
     range: f64,
-    best: f64,
-    /// Steps of the mean, and those before it.
+    /// How many steps the mean reaches back.
+    horizon: f64,
+    /// Steps until it is judged by its range.
+    first: usize,
+    best: Option<f64>,
     steps: usize,
-    before: usize,
     mean: f64,
 }
 
@@ -37,17 +39,22 @@ pub struct Divergence {
 }
 
 impl Watch {
-    /// For images of `pixels` pixels; `best` is the ELBO of the best epoch of a run that goes on.
+    /// For batches of `batch` images of `pixels` pixels; `best` is the ELBO of the best epoch of a run that goes on.
     ///
-    /// The ELBO may fall by half of what an image costs where nothing is known of it, ln 2 a pixel, below its best or
-    /// below that: far beyond what batches differ by, and far less than what an explosion takes.
-    pub fn new(pixels: usize, best: Option<f64>) -> Self {
-        let of_nothing_known = pixels as f64 * std::f64::consts::LN_2;
+    /// The ELBO may fall below its best by half of what an image costs where nothing is known of it, ln 2 a pixel: far
+    /// beyond what means differ by, and far less than what an explosion takes.
+    pub fn new(pixels: usize, batch: usize, best: Option<f64>) -> Self {
+        let horizon = STEPS.max(IMAGES / batch as f64);
         let state = State {
-            range: of_nothing_known / 2.0,
-            best: best.unwrap_or(-of_nothing_known),
+            range: pixels as f64 * std::f64::consts::LN_2 / 2.0,
+            horizon,
+            first: if best.is_some() {
+                0
+            } else {
+                5 * horizon as usize
+            },
+            best,
             steps: 0,
-            before: if best.is_some() { FIRST } else { 0 },
             mean: 0.0,
         };
         Self {
@@ -55,20 +62,21 @@ impl Watch {
         }
     }
 
-    /// Takes note of a step's ELBO and tells whether training has diverged.
-    pub fn see(&self, elbo: f64) -> Option<Divergence> {
+    /// Takes note of a step's ELBO, which is `maximised` or not, and tells whether training has diverged.
+    pub fn see(&self, elbo: f64, maximised: bool) -> Option<Divergence> {
         let mut state = self.state.lock().expect("no panic while locked");
         state.steps += 1;
         // Of all steps at first, so that nothing has to be known beforehand.
-        state.mean += (elbo - state.mean) / HORIZON.min(state.steps as f64);
-        let State { best, mean, .. } = *state;
-        let range = if state.before + state.steps <= FIRST {
+        state.mean += (elbo - state.mean) / state.horizon.min(state.steps as f64);
+        let (now, mildly) = (state.mean, !maximised || state.steps <= state.first);
+        let best = state.best.unwrap_or(now);
+        state.best = Some(if mildly { best } else { best.max(now) });
+        let range = if mildly {
             MILD * state.range
         } else {
-            state.best = best.max(mean);
             state.range
         };
-        (mean < best - range).then_some(Divergence { best, now: mean })
+        (now < best - range).then_some(Divergence { best, now })
     }
 }
 
@@ -81,12 +89,12 @@ mod tests {
         elbos
             .into_iter()
             .enumerate()
-            .find_map(|(step, elbo)| Some((step, watch.see(elbo)?)))
+            .find_map(|(step, elbo)| Some((step, watch.see(elbo, true)?)))
     }
 
     #[test]
     fn a_training_that_learns_and_wavers_is_left_alone() {
-        let watch = Watch::new(784, None);
+        let watch = Watch::new(784, 100, None);
         let learning = (0..2000).map(|t| {
             let noise = 40.0 * f64::from(t * 7919 % 13 - 6) / 6.0;
             -540.0 * f64::from(-t).exp2().max(0.2) + noise
@@ -94,13 +102,21 @@ mod tests {
         assert_eq!(first(&watch, learning), None);
         // One batch with an image of 100,000 nats among a hundred.
         assert_eq!(first(&watch, [-1100.0, -110.0, -110.0]), None);
-        // The first steps are judged mildly.
-        assert_eq!(first(&Watch::new(784, None), [-2000.0; FIRST]), None);
+        // The first steps are judged mildly, from wherever they start.
+        let start = (0..100).map(|t| -1000.0 - 20.0 * f64::from(t));
+        assert_eq!(first(&Watch::new(64, 100, None), start), None);
+    }
+
+    /// Images of which some cost nothing and some a lot, one at a time, a dozen of a kind after another.
+    #[test]
+    fn odd_images_in_small_batches_are_no_divergence() {
+        let unlike = (0..20_000).map(|t| if t / 12 % 5 < 2 { -530.0 } else { -5.0 });
+        assert_eq!(first(&Watch::new(784, 1, None), unlike), None);
     }
 
     #[test]
     fn what_happened_on_mnist_is_noticed_within_some_steps() {
-        let watch = Watch::new(784, None);
+        let watch = Watch::new(784, 100, None);
         assert_eq!(first(&watch, [-110.0; 500]), None);
         let (step, Divergence { best, now }) = first(&watch, [-835.0; 100]).unwrap();
         assert!(step < 10, "{step}");
@@ -112,11 +128,19 @@ mod tests {
 
     #[test]
     fn a_training_that_never_learned_is_noticed_too() {
-        let growing = || (0..200).map(|t| -540.0 - 60.0 * f64::from(t));
-        assert!(first(&Watch::new(784, None), growing()).unwrap().0 <= FIRST);
-        let far_beyond = Watch::new(784, None);
-        assert_eq!(first(&far_beyond, [-1e6; 200]).unwrap().0, 0);
-        let resumed = Watch::new(784, Some(-100.0));
-        assert_eq!(first(&resumed, [-400.0; 200]).unwrap().0, 0);
+        let growing = (0..200).map(|t| -540.0 - 60.0 * f64::from(t));
+        let (step, _) = first(&Watch::new(784, 100, None), growing).unwrap();
+        assert!(step <= 100, "{step}");
+        let far_beyond = [-540.0, -1e6, -1e6];
+        assert_eq!(first(&Watch::new(784, 100, None), far_beyond).unwrap().0, 1);
+        let resumed = Watch::new(784, 100, Some(-100.0));
+        assert_eq!(first(&resumed, [-400.0]).unwrap().0, 0);
+    }
+
+    #[test]
+    fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
+        let watch = Watch::new(64, 100, Some(-30.0));
+        assert_eq!(watch.see(-3000.0, false), None);
+        assert!(watch.see(-1e6, false).is_some());
     }
 }
