@@ -34,11 +34,13 @@ use burn::optim::{RecordState, StateSink, StateSource};
 
 mod adam;
 mod adamax;
+mod average;
 mod clip;
 mod rmsprop;
 mod update;
 
 pub use adam::Adam;
 pub use adamax::Adamax;
+pub use average::WeightAverage;
 pub use clip::GradientClip;
 pub use rmsprop::{RmsProp, RmsPropState};

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::run_dir::replace;
 
 /// One epoch: means over the split in nats per image, from one posterior sample an image. The training
-/// numbers are averaged while the weights change; the validation ones are at the epoch's end.
+/// numbers are averaged while the weights change; the validation ones are at the epoch's end, of the average of
+/// the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     pub epoch: usize,
@@ -21,6 +22,8 @@ pub struct EpochRow {
     pub valid_elbo: f64,
     pub valid_reconstruction: f64,
     pub valid_kl: f64,
+    /// Of the weights as they are at the epoch's end.
+    pub valid_elbo_not_averaged: f64,
     /// The mean norm of the gradients before clipping; each step reports that of the step before it, the very first 0.
     pub gradient_norm: f64,
     /// The share of them that was clipped.

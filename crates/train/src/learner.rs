@@ -18,18 +18,24 @@ use burn::{
     },
 };
 use flow_vae::{Annealing, BoundTerms, Vae};
-use fused_optim::GradientClip;
+use fused_optim::{GradientClip, WeightAverage};
 
 use crate::{
     data::{Batch, StepNumber},
     watch::{Divergence, Watch},
 };
 
-/// The model, the loss it is trained with, and what training remembers of its gradients.
+/// The model, the loss it is trained with, and what training remembers of its weights and gradients.
 #[derive(Module, Debug)]
 pub struct Trainee {
+    /// What is trained.
     pub vae: Vae,
+    /// What is validated and used.
+    average: WeightAverage<Vae>,
     clip: GradientClip,
+    /// The updates so far.
+    #[module(skip)]
+    updates: usize,
     #[module(skip)]
     anneal: Annealing,
     #[module(skip)]
@@ -38,12 +44,25 @@ pub struct Trainee {
 
 impl Trainee {
     pub fn new(vae: Vae, anneal: Annealing, device: &Device) -> Self {
+        let vae = vae.materialize();
         Self {
+            average: WeightAverage::new(&vae),
             vae,
             clip: GradientClip::new(device),
+            updates: 0,
             anneal,
             watch: None,
         }
+    }
+
+    /// The same, to go on from a checkpoint after this many updates.
+    pub fn after(self, updates: usize) -> Self {
+        Self { updates, ..self }
+    }
+
+    /// The model with its weights averaged over the last part of training.
+    pub fn averaged(&self) -> &Vae {
+        self.average.model()
     }
 
     /// The same, whose training fails when it diverges.
@@ -77,7 +96,13 @@ impl TrainStep for Trainee {
         gradients: GradientsParams,
     ) -> Self {
         let gradients = self.clip.clip(&self.vae, gradients);
-        optimizer.step(rate, self, gradients)
+        let stepped = optimizer.step(rate, self, gradients);
+        let updates = stepped.updates + 1;
+        Self {
+            average: stepped.average.follow(&stepped.vae, updates),
+            updates,
+            ..stepped
+        }
     }
 }
 
@@ -86,15 +111,16 @@ impl InferenceStep for Trainee {
     type Output = StepOutput;
 
     fn step(&self, batch: Batch) -> StepOutput {
-        let terms = self.vae.terms(batch.images, batch.noise);
-        let loss = terms.elbo().mean();
-        StepOutput::new(&terms, loss, self.clip.last(), batch.at)
+        let raw = self.vae.terms(batch.images.clone(), batch.noise.clone());
+        let terms = self.averaged().terms(batch.images, batch.noise);
+        StepOutput::new(&terms, raw.elbo().mean(), self.clip.last(), batch.at)
     }
 }
 
 /// What a step reports: on the device until [`ItemLazy::sync`], then on the host.
 pub struct StepOutput {
-    /// ELBO, reconstruction, KL, loss; the last gradient's norm and what it was multiplied by.
+    /// ELBO, reconstruction, KL, and a number of the weights that are not averaged: the loss of a step of training, the
+    /// ELBO of one of validation; the last gradient's norm and what it was multiplied by.
     on_device: Tensor<1>,
     means: Means,
     at: StepNumber,
@@ -110,6 +136,8 @@ pub struct Means {
     pub elbo: f64,
     pub reconstruction: f64,
     pub kl: f64,
+    /// In validation, of the weights that are not averaged.
+    pub raw_elbo: f64,
     /// The norm of the last gradient, before it was clipped.
     pub gradient_norm: f64,
     /// Whether it was clipped: 1 or 0.
@@ -119,13 +147,13 @@ pub struct Means {
 }
 
 impl StepOutput {
-    fn new(terms: &BoundTerms, loss: Tensor<1>, last_gradient: Tensor<1>, at: StepNumber) -> Self {
+    fn new(terms: &BoundTerms, raw: Tensor<1>, last_gradient: Tensor<1>, at: StepNumber) -> Self {
         let [images] = terms.log_likelihood.dims();
         let means = vec![
             terms.elbo().mean(),
             terms.log_likelihood.clone().mean(),
             terms.kl().mean(),
-            loss,
+            raw,
         ];
         let means = Tensor::cat(means, 0).without_autodiff();
         Self {
@@ -161,10 +189,10 @@ impl ItemLazy for StepOutput {
             .try_into_data()?
             .iter::<f64>()
             .collect();
-        let [elbo, reconstruction, kl, loss, gradient_norm, scale] = numbers[..] else {
+        let [elbo, reconstruction, kl, raw, gradient_norm, scale] = numbers[..] else {
             unreachable!("six numbers were put together");
         };
-        if ![elbo, reconstruction, kl, loss]
+        if ![elbo, reconstruction, kl, raw]
             .iter()
             .all(|number| number.is_finite())
         {
@@ -184,6 +212,7 @@ impl ItemLazy for StepOutput {
                 elbo,
                 reconstruction,
                 kl,
+                raw_elbo: raw,
                 gradient_norm,
                 clipped: f64::from(scale < 1.0),
                 ..self.means
@@ -226,6 +255,11 @@ impl MeanMetric {
 
     pub fn kl() -> Self {
         Self::new("KL", " nats", |means| means.kl, false)
+    }
+
+    /// Of validation, by the weights that are not averaged.
+    pub fn raw_elbo() -> Self {
+        Self::new("ELBO, not averaged", " nats", |means| means.raw_elbo, true)
     }
 
     pub fn gradient_norm() -> Self {

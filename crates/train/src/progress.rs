@@ -107,6 +107,7 @@ impl Progress {
             (Split::Valid, Some("ELBO")) => &mut row.valid_elbo,
             (Split::Valid, Some("Reconstruction")) => &mut row.valid_reconstruction,
             (Split::Valid, Some("KL")) => &mut row.valid_kl,
+            (Split::Valid, Some("ELBO, not averaged")) => &mut row.valid_elbo_not_averaged,
             _ => return,
         };
         *field = *value;

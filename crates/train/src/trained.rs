@@ -81,8 +81,8 @@ impl Trained {
             } else {
                 let (epoch, file, record) = read_checkpoint(run, epoch)?;
                 let trainee = Trainee::new(vae, config.anneal, &device);
-                let vae = fit(trainee, record, &file, side)?.vae;
-                (vae, Some(epoch), file)
+                let trainee = fit(trainee, record, &file, side)?;
+                (trainee.averaged().clone(), Some(epoch), file)
             };
         Ok(Self {
             config,

@@ -156,6 +156,7 @@ impl Session {
             ))
             .metric_train_numeric(MeanMetric::gradient_norm())
             .metric_train_numeric(MeanMetric::clipped())
+            .metric_valid_numeric(MeanMetric::raw_elbo())
             .with_metric_logger(NoMetricFiles)
             .with_application_logger(None)
             .with_default_checkpointers()
@@ -184,9 +185,14 @@ impl Session {
         let vae = self.config.model(pixels).init(&device);
         let history = self.history.lock().expect("no panic while locked");
         let best = history.best_of(|_| true).map(|row| row.valid_elbo);
+        let steps = self
+            .splits
+            .train
+            .len()
+            .div_ceil(self.config.batch_size.get());
         Trainee::new(vae, self.config.anneal, &device)
+            .after(self.done * steps)
             .watched(Watch::new(pixels, self.config.batch_size.get(), best))
-            .materialize()
     }
 
     fn loader(&self, images: &Images, role: Role) -> Arc<EpochLoader> {

@@ -1,0 +1,92 @@
+//! The average of the weights, against its sum.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{DType, Device, Tensor, TensorData},
+};
+use fused_optim::WeightAverage;
+
+#[derive(Module, Debug)]
+struct Model {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+/// More than what a thread takes at a time, and no multiple of anything.
+const SHAPE: [usize; 2] = [150, 333];
+
+/// Long enough for updates that are left out.
+const UPDATES: usize = 1000;
+
+/// What the numbers of the weights are after an update.
+fn value(update: usize, index: usize) -> f64 {
+    (update as f64 * 0.01).sin() + (1 + index % 7) as f64 / (1 + update) as f64
+}
+
+fn model(update: usize, device: &Device, dtype: DType) -> Model {
+    let values: Vec<f64> = (0..SHAPE[0] * SHAPE[1]).map(|i| value(update, i)).collect();
+    let data = |values, shape: &[usize]| TensorData::new(values, shape).convert_dtype(dtype);
+    let weight = data(values, &SHAPE);
+    let bias = data(vec![value(update, 3)], &[1]);
+    Model {
+        weight: Param::from_tensor(Tensor::from_data(weight, (device, dtype))),
+        bias: Param::from_tensor(Tensor::from_data(bias, (device, dtype))),
+    }
+}
+
+/// As the documentation has it, of one number, after each of `UPDATES`.
+fn expected(index: usize) -> f64 {
+    let power = |t: usize| (t as f64).powf(WeightAverage::<Model>::POWER + 1.0);
+    let mut times: Vec<usize> = (0..=256).collect();
+    times.extend((272..=UPDATES).step_by(16));
+    let sum: f64 = times
+        .windows(2)
+        .map(|pair| (power(pair[1]) - power(pair[0])) * value(pair[1], index))
+        .sum();
+    sum / power(*times.last().unwrap())
+}
+
+fn averaged(device: &Device, dtype: DType) -> (Vec<f64>, f64) {
+    let mut average = WeightAverage::new(&model(0, device, dtype));
+    for update in 1..=UPDATES {
+        average = average.follow(&model(update, device, dtype), update);
+    }
+    let Model { weight, bias } = average.model();
+    let weight = weight.val().into_data().iter::<f64>().collect();
+    let bias = bias.val().into_data().iter::<f64>().next().unwrap();
+    (weight, bias)
+}
+
+#[test]
+fn is_the_weighted_sum_of_the_weights() {
+    // A rounding each time, of numbers of at most 8, which is forgotten as they are.
+    for (device, dtype, tolerance) in [
+        (Device::flex(), DType::F32, 1e-5),
+        (Device::flex(), DType::F64, 1e-12),
+        (Device::flex().autodiff(), DType::F32, 1e-5),
+    ] {
+        let (weight, bias) = averaged(&device, dtype);
+        for (i, &got) in weight.iter().enumerate() {
+            let expected = expected(i % 7);
+            assert!((got - expected).abs() < tolerance, "{got}, not {expected}");
+        }
+        assert!((bias - expected(3)).abs() < tolerance);
+    }
+}
+
+/// What follows the model must neither move it nor be moved with it.
+#[test]
+fn stands_beside_the_model() {
+    let device = Device::flex().autodiff();
+    let before = model(1, &device, DType::F32);
+    let average = WeightAverage::new(&before);
+    assert_ne!(average.model().weight.id, before.weight.id);
+    assert!(!average.model().weight.val().is_require_grad());
+    // What shares its memory, as the copy does that validation makes.
+    let copy = average.valid();
+    let average = average.follow(&model(2, &device, DType::F32), 1);
+    let first = |model: &Model| model.bias.val().into_scalar::<f32>();
+    assert_eq!(first(&before), value(1, 3) as f32);
+    assert_eq!(first(copy.model()), value(1, 3) as f32);
+    assert_eq!(first(average.model()), value(2, 3) as f32);
+}
