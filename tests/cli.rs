@@ -56,6 +56,7 @@ fn bare_training_leaves_a_complete_run_folder() {
         [
             "checkpoint",
             "config.json",
+            "lock",
             "metrics.csv",
             "model.bpk",
             "reconstructions.png",
@@ -64,16 +65,10 @@ fn bare_training_leaves_a_complete_run_folder() {
         ]
     );
     // It improves all the time this early: the last is the best.
+    assert_eq!(at.names("runs/digits-1/checkpoint"), ["3", "4"]);
     assert_eq!(
-        at.names("runs/digits-1/checkpoint"),
-        [
-            "model-3.bpk",
-            "model-4.bpk",
-            "optim-3.bpk",
-            "optim-4.bpk",
-            "scheduler-3.bpk",
-            "scheduler-4.bpk"
-        ]
+        at.names("runs/digits-1/checkpoint/4"),
+        ["manifest.json", "model.bpk", "optim.bpk", "scheduler.bpk"]
     );
 
     let metrics = "runs/digits-1/metrics.csv";
@@ -136,7 +131,7 @@ fn evaluate_prints_and_records_the_estimates() {
     let at = Place::with_run("");
     for _ in 0..2 {
         let outcome = at.train("evaluate run --samples 50").succeeds();
-        assert!(line(&outcome, "run: epoch 2").contains("checkpoint/model-2.bpk, on flex"));
+        assert!(line(&outcome, "run: epoch 2").contains("checkpoint/2/model.bpk, on flex"));
         let images = line(&outcome, "250 test images of digits, dynamic binarisation");
         assert!(images.ends_with("noise seed 0"), "{images}");
         let names = ["ELBO", "reconstruction", "KL", "NLL(50)", "gap"];

@@ -29,17 +29,29 @@ fn damage(good: &[u8]) -> [Vec<u8>; 4] {
 #[test]
 fn damaged_checkpoints() {
     let at = Place::with_run("");
-    for part in ["model", "optim", "scheduler"] {
-        let file = format!("run/checkpoint/{part}-2.bpk");
+    for part in ["model.bpk", "optim.bpk", "scheduler.bpk", "manifest.json"] {
+        let file = format!("run/checkpoint/2/{part}");
         let good = at.bytes(&file);
         let uses: &[&str] = match part {
-            "model" => &[RESUME, EVALUATE, SAMPLE],
+            "model.bpk" | "manifest.json" => &[RESUME, EVALUATE, SAMPLE],
             _ => &[RESUME],
         };
-        for bad in damage(&good) {
+        // A manifest ends in a line break, which nobody misses either.
+        let mut bad = damage(good.trim_ascii_end()).to_vec();
+        if part != "manifest.json" {
+            // Among the weights, where nothing but the checksum notices.
+            let mut flipped = good.clone();
+            flipped[good.len() / 2] ^= 1;
+            bad.push(flipped);
+        }
+        for bad in bad {
             println!("{file}: {} of {} bytes", bad.len(), good.len());
             at.write(&file, bad);
-            refused(&at, uses, &[&file, "damaged"]);
+            refused(
+                &at,
+                uses,
+                &[&file, "damaged", "delete the folder run/checkpoint/2 "],
+            );
         }
         at.write(&file, good);
     }
@@ -51,12 +63,112 @@ fn damaged_checkpoints() {
 fn deleting_a_damaged_epoch_falls_back_on_the_one_before() {
     let at = Place::with_run("");
     let whole = at.metrics("run");
-    for part in ["model", "optim", "scheduler"] {
-        std::fs::remove_file(at.path(&format!("run/checkpoint/{part}-2.bpk"))).unwrap();
-    }
+    std::fs::remove_dir_all(at.path("run/checkpoint/2")).unwrap();
     at.train(EVALUATE).succeeds();
     at.train("--resume run").succeeds();
     assert_eq!(at.metrics("run"), whole);
+}
+
+/// The best epoch is the best of those that are left, now and after more training.
+#[test]
+fn the_best_epoch_is_one_that_is_there() {
+    let at = Place::with_run("");
+    // The first epoch, as if it had been better than all that come.
+    let rows = at.text("run/metrics.csv");
+    let elbo = &at.column("run/metrics.csv", "valid_elbo")[0];
+    at.write("run/metrics.csv", rows.replace(elbo, "-25.0"));
+    let best = |at: &Place| at.train(EVALUATE).succeeds().stdout;
+    assert!(best(&at).contains("run: epoch 1,"));
+    std::fs::remove_dir_all(at.path("run/checkpoint/1")).unwrap();
+    assert!(best(&at).contains("run: epoch 2,"));
+    // It improves all the time this early, until the rate is too high for it to go on.
+    at.train("--resume run --epochs 3").succeeds();
+    let third = at.column("run/metrics.csv", "valid_elbo")[2].clone();
+    let rows = at.text("run/metrics.csv");
+    at.write("run/metrics.csv", rows.replace(&third, "-26.0"));
+    at.train("--resume run --epochs 7").succeeds();
+    assert_eq!(at.names("run/checkpoint"), ["3", "6", "7"]);
+    assert!(best(&at).contains("run: epoch 3,"));
+}
+
+/// Each is whole, but not of this run.
+#[test]
+fn parts_of_other_checkpoints() {
+    let at = Place::with_run("");
+    at.train(&format!("{TINY} --epochs 2 --seed 1 --output other"))
+        .succeeds();
+    let file = "run/checkpoint/2/model.bpk";
+    let good = at.bytes(file);
+    for other in ["run/checkpoint/1/model.bpk", "other/checkpoint/2/model.bpk"] {
+        at.write(file, at.bytes(other));
+        refused(&at, &[RESUME, EVALUATE, SAMPLE], &[file, "damaged"]);
+    }
+    at.write(file, good);
+
+    // A whole epoch under another number, and of another run.
+    let copy = |from: &str, to: &str| {
+        for name in at.names(from) {
+            at.write(&format!("{to}/{name}"), at.bytes(&format!("{from}/{name}")));
+        }
+    };
+    copy("run/checkpoint/1", "run/checkpoint/2");
+    refused(
+        &at,
+        &[RESUME, EVALUATE],
+        &["run/checkpoint/2/manifest.json", "damaged"],
+    );
+    copy("other/checkpoint/2", "run/checkpoint/2");
+    refused(
+        &at,
+        &[RESUME, EVALUATE],
+        &["run/checkpoint/2", "seed = 1", "config.json says 0"],
+    );
+}
+
+/// The state of one optimiser is nothing to another, and a run is described by one configuration.
+#[test]
+fn settings_that_were_changed_under_a_run() {
+    let at = Place::with_run("");
+    let good = at.text("run/config.json");
+    for (was, is, words) in [
+        (
+            "\"adam\"",
+            "\"adamax\"",
+            ["optimizer = \"adam\"", "says \"adamax\""],
+        ),
+        ("\"lr\": 0.001", "\"lr\": 0.01", ["lr = 0.001", "says 0.01"]),
+    ] {
+        assert!(good.contains(was), "{good}");
+        at.write("run/config.json", good.replace(was, is));
+        refused(&at, &[RESUME, EVALUATE, SAMPLE], &words);
+        refused(&at, &[RESUME], &["run/checkpoint/2", "--config"]);
+    }
+    at.write("run/config.json", good);
+    at.train("evaluate run --samples 2 --binarization threshold")
+        .succeeds();
+    at.train(RESUME).succeeds();
+}
+
+#[test]
+fn images_that_were_changed_under_a_run() {
+    let at = Place::new();
+    images(&at, "some", 8);
+    at.train(&format!(
+        "{TINY} --epochs 1 --dataset mnist --data-dir some --output run"
+    ))
+    .succeeds();
+    images(&at, "others", 8);
+    // One grey level of one image.
+    let name = "others/t10k-images-idx3-ubyte";
+    let mut bytes = at.bytes(name);
+    *bytes.last_mut().unwrap() ^= 1;
+    at.write(name, bytes);
+    let uses = [RESUME, EVALUATE].map(|command| format!("{command} --data-dir others"));
+    refused(
+        &at,
+        &uses.each_ref().map(String::as_str),
+        &["run/checkpoint/1", "other images", "checksum"],
+    );
 }
 
 #[test]
@@ -74,7 +186,7 @@ fn checkpoints_of_another_shape() {
         refused(
             &at,
             &[RESUME, EVALUATE, SAMPLE],
-            &["model-2.bpk", "config.json"],
+            &["run/checkpoint/2", "config.json", "--config"],
         );
     }
 }
@@ -92,7 +204,7 @@ fn images_of_another_size_than_the_checkpoint_s() {
     refused(
         &at,
         &other.each_ref().map(String::as_str),
-        &["model-1.bpk", "4 x 4"],
+        &["run/checkpoint/1", "of 8 x 8 pixels", "of 4 x 4"],
     );
     at.train(RESUME).succeeds();
 }
@@ -166,6 +278,10 @@ fn the_best_model_outlives_the_checkpoints() {
         at.write("run/model.bpk", bad);
         refused(&at, &[EVALUATE, SAMPLE], &["run/model.bpk", "damaged"]);
     }
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    at.write("run/model.bpk", flipped);
+    refused(&at, &[EVALUATE, SAMPLE], &["run/model.bpk", "damaged"]);
     std::fs::remove_file(at.path("run/model.bpk")).unwrap();
     refused(
         &at,
@@ -174,15 +290,18 @@ fn the_best_model_outlives_the_checkpoints() {
     );
 }
 
-/// Nothing in a file of weights tells them from others, but what comes out does.
+/// The weights are those that were saved, but something went wrong before.
 #[test]
 fn weights_that_are_no_numbers() {
     let at = Place::with_run("");
-    let file = "run/checkpoint/model-2.bpk";
+    let file = "run/checkpoint/2/model.bpk";
     let good = at.bytes(file);
     let end = good.iter().rposition(|&byte| byte != 0).expect("no zeros");
     let mut bad = good.clone();
     bad[end - 3000..end].fill(0xff);
+    let manifest = "run/checkpoint/2/manifest.json";
+    let [was, is] = [&good, &bad].map(|bytes| crc32fast::hash(bytes).to_string());
+    at.write(manifest, at.text(manifest).replace(&was, &is));
     at.write(file, bad);
     refused(
         &at,
@@ -204,7 +323,7 @@ fn weights_that_are_no_numbers() {
 #[test]
 fn a_checkpoint_whose_file_is_gone_for_good() {
     let at = Place::with_run("");
-    let file = at.path("run/checkpoint/model-2.bpk");
+    let file = at.path("run/checkpoint/2/model.bpk");
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("nowhere", &file).unwrap();
     for arguments in [SAMPLE, EVALUATE] {
@@ -233,13 +352,12 @@ fn a_disk_too_full_for_a_checkpoint() {
         shell.arg(program()).args(arguments.split_whitespace());
         at.spawn(shell).finish()
     };
-    let checkpoint = |name: &String| name.ends_with("-2.bpk");
     let before = at.files();
     limited("--resume run --epochs 1000000").fails(1, &["epoch 2 is kept", "run"]);
     for (path, bytes) in &before {
-        if path.starts_with("run/checkpoint") {
+        if path.starts_with("run/checkpoint/2") {
             let name = path.display().to_string();
-            assert!(!checkpoint(&name) || at.bytes(&name) == *bytes, "{name}");
+            assert!(at.bytes(&name) == *bytes, "{name}");
         }
     }
     limited(&format!("{TINY} --output new")).fails(1, &["no checkpoint"]);
@@ -274,16 +392,14 @@ fn a_loss_that_is_not_finite_stops_before_it_is_saved() {
         .fails(1, &["not finite", "step", "of epoch 1", "no checkpoint"]);
     assert!(!at.path("run/model.bpk").exists());
 
-    let at = Place::with_run("");
-    let good = at.text("run/config.json");
-    assert!(good.contains("\"lr\": 0.001"), "{good}");
-    at.write("run/config.json", good.replace("0.001", "1e30"));
-    let weights = at.bytes("run/checkpoint/model-2.bpk");
-    at.train(RESUME)
-        .fails(1, &["not finite", "of epoch 3", "epoch 2 is kept"]);
-    assert_eq!(at.bytes("run/checkpoint/model-2.bpk"), weights);
-    assert_eq!(at.numbers("run/metrics.csv", "epoch"), [1.0, 2.0]);
-
-    at.write("run/config.json", good);
-    at.train(RESUME).succeeds();
+    // The rate doubles, triples, … until it is too much.
+    let rising = "--lr 1e15 --lr-warm-up 1000000000000000000";
+    let at = Place::with_run(rising);
+    let weights = at.bytes("run/checkpoint/2/model.bpk");
+    let epochs = at.numbers("run/metrics.csv", "epoch");
+    assert_eq!(epochs, [1.0, 2.0]);
+    let outcome = at.train("--resume run --epochs 1000000");
+    outcome.fails(1, &["diverged", "of epoch", "is kept", "run"]);
+    assert!(!weights.is_empty());
+    at.train("evaluate run --samples 2").succeeds();
 }

@@ -156,6 +156,7 @@ impl Place {
             "valid_elbo",
             "valid_reconstruction",
             "valid_kl",
+            "valid_elbo_not_averaged",
             "gradient_norm",
             "clipped",
         ]

@@ -89,9 +89,19 @@ impl Running {
 
     /// Presses Ctrl-C.
     pub fn interrupt(&self) {
+        self.signal("INT");
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-INT", &pid]).status();
+        let kill = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(kill.expect("the command kill").success());
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
     }
 
     /// Ends it without warning, as a power cut does.

@@ -15,10 +15,7 @@ fn assert_same(at: &Place, run: &str, other: &str) {
 /// The last epoch that a run has finished and saved.
 fn last_epoch(at: &Place, run: &str) -> usize {
     let names = at.names(&format!("{run}/checkpoint"));
-    let epochs = names.iter().filter_map(|name| {
-        let epoch = name.strip_prefix("model-")?.strip_suffix(".bpk")?;
-        epoch.parse().ok()
-    });
+    let epochs = names.iter().filter_map(|name| name.parse().ok());
     epochs.max().expect("a checkpoint")
 }
 
@@ -70,6 +67,124 @@ fn ctrl_c_saves_the_epoch_and_says_how_to_go_on() {
     at.train(&format!("{TINY} --epochs {epochs} --output whole"))
         .succeeds();
     assert_same(&at, "run", "whole");
+}
+
+/// A system that shuts down, and a terminal that closes. A second signal of the kind changes nothing: one event may send
+/// both.
+#[cfg(unix)]
+#[test]
+fn other_signals_save_the_epoch_too() {
+    for signals in [&["TERM"][..], &["HUP", "TERM", "HUP"]] {
+        let at = Place::new();
+        let mut running = at.start(&format!("{TINY} --epochs 1000000 --output run"));
+        running.wait_for("epoch       2/");
+        for signal in signals {
+            running.signal(signal);
+        }
+        let outcome = running.finish();
+        assert_eq!(outcome.code, Some(130), "{outcome:#?}");
+        assert!(outcome.stdout.contains("-- --resume run\n"), "{outcome:#?}");
+        assert!(
+            outcome.stderr.contains("stopping after this epoch"),
+            "{outcome:#?}"
+        );
+        let saved = last_epoch(&at, "run");
+        assert_eq!(at.column("run/metrics.csv", "epoch").len(), saved);
+        at.train("evaluate run --samples 2").succeeds();
+    }
+}
+
+/// As under `nohup`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hang_up_that_is_ignored_stays_ignored() {
+    let at = Place::new();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    shell.arg(end_to_end::program());
+    shell.args(format!("{TINY} --epochs 1000000 --output run").split_whitespace());
+    let mut running = at.spawn(shell);
+    running.wait_for("epoch       2/");
+    running.signal("HUP");
+    running.wait_for("epoch      20/");
+    running.interrupt();
+    assert_eq!(running.finish().code, Some(130));
+}
+
+/// The dashboard gives the terminal back, and has said that it heard.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    const ALTERNATE: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
+    for signal in ["INT", "TERM"] {
+        let at = Place::new();
+        let train = end_to_end::program().display();
+        let command = format!(
+            "stty cols 150 rows 50; echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run"
+        );
+        let mut script = std::process::Command::new("script");
+        script.args([
+            "--quiet",
+            "--flush",
+            "--return",
+            "--command",
+            &command,
+            "screen",
+        ]);
+        script.env("TERM", "xterm");
+        let mut running = at.spawn(script);
+        let epochs = || at.path("run/metrics.csv").exists() && last_row(&at) >= 3;
+        while !epochs() {
+            assert!(running.is_running(), "{:#?}", running.finish());
+            std::thread::yield_now();
+        }
+        let pid = at.text("pid");
+        let kill = std::process::Command::new("kill")
+            .args(["-s", signal, pid.trim()])
+            .status();
+        assert!(kill.unwrap().success());
+        let outcome = running.finish();
+        assert_eq!(outcome.code, Some(130), "{signal}");
+        let screen = String::from_utf8_lossy(&at.bytes("screen")).into_owned();
+        let [entered, left] = ALTERNATE.map(|code| screen.rfind(code).expect(code));
+        assert!(entered < left, "{signal}");
+        assert!(screen[left..].contains("-- --resume run"), "{signal}");
+        assert_eq!(last_row(&at), last_epoch(&at, "run"));
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn last_row(at: &Place) -> usize {
+    at.column("run/metrics.csv", "epoch").len()
+}
+
+/// The second is told so, and the first goes on.
+#[test]
+fn two_trainings_of_one_run() {
+    let at = Place::new();
+    let mut running = at.start(&format!("{TINY} --epochs 1000000 --output run"));
+    running.wait_for("epoch       2/");
+    at.train("--resume run")
+        .fails(1, &["another process", "run"]);
+    at.train("evaluate run --samples 2").succeeds();
+    running.interrupt();
+    assert_eq!(running.finish().code, Some(130));
+    let epochs = last_epoch(&at, "run") + 1;
+    at.train(&format!("--resume run --epochs {epochs}"))
+        .succeeds();
+}
+
+#[test]
+fn a_run_folder_that_is_deleted_meanwhile() {
+    let at = Place::new();
+    let mut running = at.start(&format!("{TINY} --epochs 1000000 --output run"));
+    running.wait_for("epoch       2/");
+    // Not all at once, so that something new may come in between.
+    while std::fs::remove_dir_all(at.path("run")).is_err() {}
+    running
+        .finish()
+        .fails(1, &["training stopped", "No such file"]);
+    assert!(at.files().is_empty());
 }
 
 /// Killed again and again, at whatever it is doing then.

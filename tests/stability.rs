@@ -91,7 +91,7 @@ fn a_run_that_diverges_says_where_and_fails() {
         ));
         outcome.fails(1, &["diverged at step", "of epoch 1", how, "norm", "--lr"]);
         let left = at.names(&format!("run-{rate}"));
-        assert_eq!(left, ["checkpoint", "config.json"]);
+        assert_eq!(left, ["checkpoint", "config.json", "lock"]);
         assert!(at.names(&format!("run-{rate}/checkpoint")).is_empty());
     }
 }

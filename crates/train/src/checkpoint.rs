@@ -1,71 +1,332 @@
-//! Which checkpoints are kept, and when training stops early.
+//! Checkpoints: a folder an epoch, which is there whole or not at all.
+//!
+//! burn-train saves model, optimiser and learning rate at the same time, each on a thread of its own. They go into
+//! `checkpoint/EPOCH.part`; the last one writes the manifest, and when all is on the disk the folder gets its name.
+//! The manifest has a checksum of each part, and says what the checkpoint is of, so that nothing but this
+//! state, with these settings and these images, is gone on with or evaluated.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
-use burn::train::{
-    EarlyStoppingStrategy, Interrupter,
-    checkpoint::{CheckpointingAction, CheckpointingStrategy},
-    metric::store::EventStoreClient,
+use anyhow::{Context, Result, bail, ensure};
+use burn::train::checkpoint::{
+    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
+};
+use burn::train::metric::store::EventStoreClient;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    config::RunConfig,
+    data::{Images, Splits},
+    history::History,
+    run_dir::{RunDir, sync, write_through},
 };
 
-use crate::{history::History, run_dir::RunDir};
-
-/// Saves every epoch; keeps the best by validation ELBO and the last two.
-///
-/// Two, because saving is asynchronous and may fail: the one before must outlive the attempt.
-pub struct KeepBestAndLast {
-    pub run: RunDir,
-    pub history: Arc<Mutex<History>>,
+/// A part of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    Model,
+    Optim,
+    Scheduler,
 }
 
-impl CheckpointingStrategy for KeepBestAndLast {
-    fn checkpointing(&mut self, epoch: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
-        let history = self.history.lock().expect("no panic while locked");
-        let best = history.best_of(|_| true).map(|row| row.epoch);
-        let old = self
-            .run
-            .checkpoints()
-            .into_iter()
-            .filter(|&saved| saved + 1 < epoch);
-        let delete = old
-            .filter(|&saved| Some(saved) != best)
-            .map(CheckpointingAction::Delete);
-        [CheckpointingAction::Save]
-            .into_iter()
-            .chain(delete)
-            .collect()
-    }
-}
+impl Part {
+    pub const ALL: [Self; 3] = [Self::Model, Self::Optim, Self::Scheduler];
 
-/// A wish to stop at the end of the epoch, when there is a checkpoint to resume from.
-#[derive(Clone, Default)]
-pub struct StopRequest {
-    interrupted: Arc<AtomicBool>,
-    /// The dashboard's quit key speaks through an interrupter of its own.
-    pub dashboard: Interrupter,
-}
-
-impl StopRequest {
-    /// Asks to stop; true when this was already asked before.
-    pub fn ask(&self) -> bool {
-        self.interrupted.swap(true, Ordering::Relaxed)
-    }
-
-    pub fn is_asked(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed) || self.dashboard.should_stop()
-    }
-}
-
-/// burn-train asks after each epoch's checkpoint.
-impl EarlyStoppingStrategy for StopRequest {
-    fn should_stop(&mut self, _: usize, _: &EventStoreClient) -> bool {
-        if self.dashboard.should_stop() {
-            // The dashboard forgets the key press when it closes.
-            self.ask();
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Model => "model.bpk",
+            Self::Optim => "optim.bpk",
+            Self::Scheduler => "scheduler.bpk",
         }
-        self.is_asked()
+    }
+}
+
+/// What a checkpoint is of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Those of `config.json` that the numbers depend on.
+    settings: BTreeMap<String, Value>,
+    images: Fingerprint,
+}
+
+/// Tells data sets apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Fingerprint {
+    /// Images for training, validation and test.
+    counts: [usize; 3],
+    side: usize,
+    crc32: u32,
+}
+
+impl Origin {
+    /// A run that is gone on with may be longer and on another backend, and its data may have moved.
+    const FREE: [&str; 5] = ["backend", "data_dir", "dataset", "epochs", "versions"];
+
+    pub fn new(config: &RunConfig, splits: &Splits) -> Self {
+        let Ok(Value::Object(settings)) = serde_json::to_value(config) else {
+            unreachable!("a configuration is a JSON object");
+        };
+        let settings = settings
+            .into_iter()
+            .filter(|(name, _)| !Self::FREE.contains(&name.as_str()));
+        let mut crc32 = crc32fast::Hasher::new();
+        let splits = [&splits.train, &splits.valid, &splits.test];
+        for images in splits {
+            for i in 0..images.len() {
+                crc32.update(images.get(i));
+            }
+        }
+        Self {
+            settings: settings.collect(),
+            images: Fingerprint {
+                counts: splits.map(Images::len),
+                side: splits[0].side(),
+                crc32: crc32.finalize(),
+            },
+        }
+    }
+
+    /// Refuses the state of other settings or images; `self` is what the run is `now`.
+    fn check(&self, saved: &Self) -> Result<()> {
+        let (now, then) = (&self.settings, &saved.settings);
+        for name in now.keys().chain(then.keys()) {
+            if now.get(name) != then.get(name) {
+                let shown = |value: Option<&Value>| {
+                    value.map_or("nothing".to_owned(), |value| value.to_string())
+                };
+                bail!(
+                    "it was trained with {name} = {}, and config.json says {}: put config.json back as it was, or begin \
+                     a new run with --config",
+                    shown(then.get(name)),
+                    shown(now.get(name))
+                );
+            }
+        }
+        let (now, then) = (&self.images, &saved.images);
+        ensure!(
+            now == then,
+            "it was trained with other images: {:?} of {then_side} x {then_side} pixels with the checksum {:08x}, and these are {:?} \
+             of {now_side} x {now_side} with {:08x}",
+            then.counts,
+            then.crc32,
+            now.counts,
+            now.crc32,
+            then_side = then.side,
+            now_side = now.side,
+        );
+        Ok(())
+    }
+}
+
+/// `manifest.json`.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    epoch: usize,
+    parts: BTreeMap<Part, Sum>,
+    origin: Origin,
+}
+
+/// What a file has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sum {
+    bytes: usize,
+    crc32: u32,
+}
+
+impl Sum {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.len(),
+            crc32: crc32fast::hash(bytes),
+        }
+    }
+}
+
+/// The file of one part of the checkpoint of `epoch`, and what is in it, if it is what was saved there.
+///
+/// # Errors
+///
+/// With an [`io::Error`] of the kind `NotFound` below when there is none; when it is damaged, or not of `origin`.
+pub fn read(run: &RunDir, epoch: usize, part: Part, origin: &Origin) -> Result<(PathBuf, Vec<u8>)> {
+    let folder = run.checkpoint(epoch);
+    let file = folder.join("manifest.json");
+    let manifest: Manifest = serde_json::from_slice(&read_file(&file)?)
+        .map_err(|_| damaged(&file))
+        .and_then(|manifest: Manifest| {
+            ensure!(manifest.epoch == epoch, damaged(&file));
+            Ok(manifest)
+        })?;
+    (origin.check(&manifest.origin))
+        .with_context(|| format!("the checkpoint {} does not fit", folder.display()))?;
+    let file = folder.join(part.file_name());
+    let bytes = read_file(&file)?;
+    ensure!(
+        manifest.parts.get(&part) == Some(&Sum::of(&bytes)),
+        damaged(&file)
+    );
+    Ok((file, bytes))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What to say of a file of a checkpoint that is not what was written there.
+pub fn damaged(file: &Path) -> anyhow::Error {
+    let folder = file.parent().unwrap_or(file);
+    anyhow::anyhow!(
+        "the checkpoint {} is damaged: delete the folder {} to fall back on an earlier epoch",
+        file.display(),
+        folder.display()
+    )
+}
+
+/// Saves and loads one part of checkpoints for burn-train.
+pub struct PartFiles {
+    part: Part,
+    shared: Arc<Shared>,
+}
+
+/// What the three threads have in common.
+struct Shared {
+    run: RunDir,
+    origin: Origin,
+    history: Arc<Mutex<History>>,
+    /// The parts that are written, of epochs that are not whole yet.
+    written: Mutex<BTreeMap<usize, BTreeMap<Part, Sum>>>,
+}
+
+impl PartFiles {
+    /// Of model, optimiser and schedule, in this order.
+    ///
+    /// # Errors
+    ///
+    /// When what a training left that was killed while it saved cannot be cleared away.
+    pub fn new(run: &RunDir, origin: Origin, history: Arc<Mutex<History>>) -> Result<[Self; 3]> {
+        let folder = run.checkpoint_folder();
+        clear(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
+        let shared = Arc::new(Shared {
+            run: run.clone(),
+            origin,
+            history,
+            written: Mutex::default(),
+        });
+        Ok(Part::ALL.map(|part| Self {
+            part,
+            shared: shared.clone(),
+        }))
+    }
+}
+
+/// Deletes what has no name yet, or no more.
+fn clear(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "part")
+            && path.is_dir()
+        {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Where a checkpoint is before and after it counts.
+    fn unfinished(&self, epoch: usize) -> PathBuf {
+        self.run.checkpoint(epoch).with_extension("part")
+    }
+
+    fn save(&self, epoch: usize, part: Part, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.unfinished(epoch);
+        // Not its parents: a run folder that was deleted meanwhile must not come back as a torso.
+        match fs::create_dir(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        write_through(&unfinished.join(part.file_name()), bytes)?;
+        let mut written = self.written.lock().expect("no panic while locked");
+        let parts = written.entry(epoch).or_default();
+        parts.insert(part, Sum::of(bytes));
+        if parts.len() < Part::ALL.len() {
+            return Ok(());
+        }
+        let manifest = Manifest {
+            epoch,
+            parts: written.remove(&epoch).expect("just inserted"),
+            origin: self.origin.clone(),
+        };
+        let mut json = serde_json::to_vec_pretty(&manifest)?;
+        json.push(b'\n');
+        write_through(&unfinished.join("manifest.json"), &json)?;
+        // The epoch's row comes before its checkpoint.
+        fs::File::open(self.run.metrics_file())?.sync_all()?;
+        sync(self.run.path())?;
+        sync(&unfinished)?;
+        fs::rename(&unfinished, self.run.checkpoint(epoch))?;
+        sync(&self.run.checkpoint_folder())?;
+        self.forget_old_ones()
+    }
+
+    /// Keeps the best by validation ELBO and the last two, of those that are there: an older one is deleted when
+    /// what replaces it is safe.
+    fn forget_old_ones(&self) -> io::Result<()> {
+        let saved = self.run.checkpoints();
+        let history = self.history.lock().expect("no panic while locked");
+        let best = history.best_of(|epoch| saved.contains(&epoch));
+        let best = best.map(|row| row.epoch);
+        for &epoch in saved.iter().rev().skip(2) {
+            if Some(epoch) != best {
+                // Under its name it is whole or not there at all.
+                let unfinished = self.unfinished(epoch);
+                fs::rename(self.run.checkpoint(epoch), &unfinished)?;
+                fs::remove_dir_all(unfinished)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Checkpoint> Checkpointer<R> for PartFiles {
+    fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let bytes = record
+            .checkpoint_into_bytes()
+            .map_err(CheckpointerError::Record)?;
+        self.shared.save(epoch, self.part, &bytes).map_err(|error| {
+            let folder = self.shared.run.checkpoint(epoch);
+            let text = format!("cannot save {}: {error}", folder.display());
+            CheckpointerError::IOError(io::Error::new(error.kind(), text))
+        })
+    }
+
+    fn delete(&self, _: usize) -> Result<(), CheckpointerError> {
+        unreachable!("SaveAll deletes nothing")
+    }
+
+    fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
+        let Shared { run, origin, .. } = &*self.shared;
+        let (_, bytes) = read(run, epoch, self.part, origin)
+            .map_err(|error| CheckpointerError::Unknown(format!("{error:#}")))?;
+        R::checkpoint_from_bytes(burn::tensor::Bytes::from_bytes_vec(bytes))
+            .map_err(CheckpointerError::Record)
+    }
+}
+
+/// Saves every epoch. What is deleted is not for burn-train to say: it would delete the old before the new is safe.
+pub struct SaveAll;
+
+impl CheckpointingStrategy for SaveAll {
+    fn checkpointing(&mut self, _: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
+        vec![CheckpointingAction::Save]
     }
 }

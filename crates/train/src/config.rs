@@ -156,6 +156,18 @@ impl RunConfig {
         })
     }
 
+    /// As it comes back from its file: serde_json reads one float in ten a digit off where it has more than 15, and what is
+    /// trained with has to be what is saved.
+    pub fn as_saved(mut self) -> Self {
+        loop {
+            let read = serde_json::from_str(&self.to_json()).expect("its own text");
+            if read == self {
+                return self;
+            }
+            self = read;
+        }
+    }
+
     /// The configuration as it is saved.
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_string_pretty(self).expect("a configuration is JSON");
@@ -237,6 +249,23 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_saved_is_what_is_trained_with() {
+        let given = RunConfig {
+            lr: 0.403_201_525_905_860_45,
+            ..RunConfig::default()
+        };
+        let read =
+            |config: &RunConfig| -> RunConfig { serde_json::from_str(&config.to_json()).unwrap() };
+        assert_ne!(
+            read(&given),
+            given,
+            "serde_json reads it as it is: as_saved has become needless"
+        );
+        let saved = given.as_saved();
+        assert_eq!(read(&saved), saved);
+    }
 
     #[test]
     fn the_version_of_burn_is_the_one_built_with() {

@@ -18,6 +18,7 @@ mod random;
 mod rate;
 mod run_dir;
 mod sample;
+mod stop;
 mod trained;
 mod training;
 mod watch;

@@ -26,7 +26,10 @@ use burn::train::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::history::{EpochRow, History};
+use crate::{
+    history::{EpochRow, History},
+    stop::StopRequest,
+};
 
 /// A line on standard output; a reader that went away is no error.
 pub fn say(line: impl fmt::Display) {
@@ -45,6 +48,9 @@ pub struct Progress {
     history: Arc<Mutex<History>>,
     /// Stops the run when the metrics cannot be written.
     interrupter: Interrupter,
+    stop: StopRequest,
+    /// Whether the dashboard has said so in this split.
+    answered: bool,
     display: Display,
     names: HashMap<MetricId, MetricName>,
     row: EpochRow,
@@ -59,17 +65,22 @@ enum Display {
 }
 
 impl Progress {
-    /// Shows the dashboard on a terminal, where its quit key goes to `quit`; lines elsewhere.
-    pub fn new(history: Arc<Mutex<History>>, interrupter: Interrupter, quit: Interrupter) -> Self {
+    /// Shows the dashboard on a terminal, where its quit key goes to `stop`; lines elsewhere.
+    pub fn new(history: Arc<Mutex<History>>, interrupter: Interrupter, stop: StopRequest) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         let display = if terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
-            Display::Dashboard(Box::new(TuiMetricsRendererWrapper::new(quit, None)))
+            Display::Dashboard(Box::new(TuiMetricsRendererWrapper::new(
+                stop.dashboard.clone(),
+                None,
+            )))
         } else {
             Display::Lines(bar(0, "images"))
         };
         Self {
             history,
             interrupter,
+            stop,
+            answered: false,
             display,
             names: HashMap::new(),
             row: EpochRow::default(),
@@ -88,6 +99,17 @@ impl Progress {
         match &mut self.display {
             Display::Dashboard(dashboard) => Some(dashboard),
             Display::Lines(_) => None,
+        }
+    }
+
+    /// Shows that a wish to stop was heard, among the dashboard's counters, which are forgotten after each split.
+    fn answer(&mut self) {
+        if self.stop.is_asked()
+            && !self.answered
+            && let Some(dashboard) = self.dashboard()
+        {
+            dashboard.log_event_training(StopRequest::ANSWER.into());
+            self.answered = true;
         }
     }
 
@@ -140,6 +162,7 @@ impl TrainingProgressLogger for Progress {
 
     fn start_split(&mut self, split: &str, items: usize) {
         self.images = items;
+        self.answered = false;
         self.started = Instant::now();
         match &mut self.display {
             Display::Dashboard(dashboard) => {
@@ -168,6 +191,10 @@ impl TrainingProgressLogger for Progress {
     }
 
     fn update_epoch(&mut self, epoch: usize) {
+        if self.interrupter.should_stop() {
+            // Its numbers may be of a part of the images, and it gets no checkpoint.
+            return;
+        }
         self.row.epoch = epoch;
         let written = self
             .history
@@ -205,6 +232,7 @@ impl MetricsRendererTraining for Progress {
         // Set with every item, so that at the end it is the time of the last one.
         self.row.seconds = self.started.elapsed().as_secs_f64();
         self.row.images_per_second = self.images as f64 / self.row.seconds;
+        self.answer();
         if let Some(dashboard) = self.dashboard() {
             dashboard.update_train(state);
         }
@@ -212,6 +240,7 @@ impl MetricsRendererTraining for Progress {
 
     fn update_valid(&mut self, state: MetricState) {
         self.keep(&state, &Split::Valid);
+        self.answer();
         if let Some(dashboard) = self.dashboard() {
             dashboard.update_valid(state);
         }
@@ -288,4 +317,25 @@ impl MetricLogger for NoMetricFiles {
     fn log_metric_definition(&mut self, _: MetricDefinition) {}
 
     fn log_epoch_summary(&mut self, _: EpochSummary) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its means may be of a part of the images, and no checkpoint comes after it.
+    #[test]
+    fn an_epoch_that_was_cut_short_has_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("metrics.csv");
+        let history = Arc::new(Mutex::new(History::load(&file).unwrap()));
+        let interrupter = Interrupter::new();
+        let stop = StopRequest::default();
+        let mut progress = Progress::new(history.clone(), interrupter.clone(), stop);
+        progress.update_epoch(1);
+        interrupter.stop(Some("interrupted"));
+        progress.update_epoch(2);
+        assert_eq!(history.lock().unwrap().len(), 1);
+        assert_eq!(History::load(&file).unwrap().len(), 1);
+    }
 }

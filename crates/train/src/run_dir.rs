@@ -4,38 +4,52 @@
 //! runs/digits-1/
 //!   config.json            what was asked for, with seed and versions
 //!   metrics.csv            a row an epoch
-//!   checkpoint/            model-, optim- and scheduler-EPOCH.bpk: the best epoch and the last two
+//!   checkpoint/EPOCH/      model.bpk, optim.bpk, scheduler.bpk and their manifest.json: the best epoch and the last two
 //!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them
 //!   samples.png            means at draws from the prior
 //!   reconstructions.png    test images, each beside its reconstruction
 //!   summary.json           how training ended
+//!   lock                   held while a training writes here
 //!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
 //! ```
 
 use std::{
-    collections::HashSet,
-    ffi::{OsStr, OsString},
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    backend::Backend,
+    checkpoint::Sum,
     config::RunConfig,
     data::DatasetName,
     history::{EpochRow, History},
 };
 
-/// The names that burn-train's file checkpointer gives to the parts of a checkpoint.
-pub const CHECKPOINT_PARTS: [&str; 3] = ["model", "optim", "scheduler"];
-
 /// A run folder that exists.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+}
+
+/// `summary.json`.
+#[derive(Serialize, Deserialize)]
+pub struct Summary {
+    pub epochs: usize,
+    pub best_epoch: usize,
+    /// At the best epoch, in nats per image.
+    pub valid_elbo: f64,
+    pub valid_kl: f64,
+    pub weights: usize,
+    /// Of training alone, over all sessions.
+    pub seconds: f64,
+    pub backend: Backend,
+    /// What `model.bpk` was.
+    pub model: Sum,
 }
 
 impl RunDir {
@@ -129,11 +143,58 @@ impl RunDir {
         self.path.join("model.bpk")
     }
 
-    /// The epoch that [`model_file`](Self::model_file) is of, as `summary.json` says, if it does.
-    pub fn model_epoch(&self) -> Option<usize> {
-        let json = fs::read(self.path.join("summary.json")).ok()?;
-        let summary: serde_json::Value = serde_json::from_slice(&json).ok()?;
-        summary["best_epoch"].as_u64()?.try_into().ok()
+    /// What is left of a run without checkpoints: the best epoch's weights, as [`model_file`](Self::model_file) has
+    /// them, and the epoch, which `summary.json` says. Where there is no such file, nothing tells whether they are
+    /// as they were.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or they are not those that `summary.json` was written with.
+    pub fn model(&self) -> Result<(Vec<u8>, Option<usize>)> {
+        let file = self.model_file();
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let summary = fs::read(self.path.join("summary.json")).ok();
+        let summary: Option<Summary> = summary
+            .map(|json| serde_json::from_slice(&json))
+            .transpose()
+            .with_context(|| format!("{}/summary.json is damaged", self.path.display()))?;
+        if let Some(summary) = &summary {
+            ensure!(
+                summary.model == Sum::of(&bytes),
+                "{} is damaged: it is not what summary.json was written with, and there is no checkpoint",
+                file.display()
+            );
+        }
+        Ok((bytes, summary.map(|summary| summary.best_epoch)))
+    }
+
+    /// Keeps other processes from training here for as long as what is returned lives; a process that is killed keeps
+    /// nobody out. None, after a warning, where the file system has no locks.
+    ///
+    /// # Errors
+    ///
+    /// When one is at it, or the folder cannot be written.
+    pub fn lock(&self) -> Result<Option<File>> {
+        let path = self.path.join("lock");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another process trains in {}: wait for its end, or stop it",
+                self.path.display()
+            ),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                eprintln!(
+                    "warning: {}: {error}; see to it that no other process trains in this folder",
+                    path.display()
+                );
+                Ok(None)
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
     }
 
     /// Adds a row to `evaluations.csv`. A file with other columns, as older versions wrote it, or with half a last
@@ -147,30 +208,27 @@ impl RunDir {
         add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// One file of the checkpoint of `epoch`.
-    pub fn checkpoint_file(&self, part: &str, epoch: usize) -> PathBuf {
-        self.path
-            .join("checkpoint")
-            .join(checkpoint_name(part, epoch))
+    /// The folder of all checkpoints.
+    pub fn checkpoint_folder(&self) -> PathBuf {
+        self.path.join("checkpoint")
     }
 
-    /// The epochs with a complete checkpoint, in order.
+    /// The folder of the checkpoint of `epoch`.
+    pub fn checkpoint(&self, epoch: usize) -> PathBuf {
+        self.checkpoint_folder().join(epoch.to_string())
+    }
+
+    /// The epochs with a checkpoint, in order.
     pub fn checkpoints(&self) -> Vec<usize> {
-        let Ok(entries) = fs::read_dir(self.path.join("checkpoint")) else {
+        let Ok(entries) = fs::read_dir(self.checkpoint_folder()) else {
             return Vec::new();
         };
-        // Looked at once, since a training may add and delete files meanwhile.
-        let names: HashSet<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+        let names = entries.flatten().map(|entry| entry.file_name());
         let mut epochs: Vec<usize> = names
-            .iter()
             .filter_map(|name| {
-                let name = name.to_str()?;
-                let epoch = name.strip_prefix("model-")?.strip_suffix(".bpk")?;
-                epoch.parse().ok()
-            })
-            .filter(|epoch| {
-                let exists = |part| names.contains(OsStr::new(&checkpoint_name(part, *epoch)));
-                CHECKPOINT_PARTS.into_iter().all(exists)
+                let epoch: usize = name.to_str()?.parse().ok()?;
+                // "007" and "+7" are no names of ours.
+                (name == *epoch.to_string()).then_some(epoch)
             })
             .collect();
         epochs.sort_unstable();
@@ -196,10 +254,6 @@ impl RunDir {
                 format!("{} has no row of any checkpoint's epoch", file.display())
             })
     }
-}
-
-fn checkpoint_name(part: &str, epoch: usize) -> String {
-    format!("{part}-{epoch}.bpk")
 }
 
 fn add_row(path: &Path, row: &impl Serialize) -> Result<Option<PathBuf>> {
@@ -238,12 +292,40 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Writes beside the file, then renames: nobody sees half of it.
+/// Writes beside the file, then renames: nobody sees half of it, also after a power cut.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
-    fs::write(&part, bytes)?;
-    fs::rename(&part, path)
+    write_through(part.as_ref(), bytes)?;
+    fs::rename(&part, path)?;
+    sync(path.parent().unwrap_or(path))
+}
+
+/// Writes a file, and returns when the disk has it.
+pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    match file.sync_all() {
+        // What is no file of a disk, like /dev/full.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Returns when the disk has the names in a folder.
+pub fn sync(folder: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        // Elsewhere a folder is nothing that can be opened, and its names need no such care.
+        return Ok(());
+    }
+    // The parent of a name alone is the empty path.
+    let here = Path::new(".");
+    File::open(if folder.as_os_str().is_empty() {
+        here
+    } else {
+        folder
+    })?
+    .sync_all()
 }
 
 /// What a data set is called in the name of a folder.
@@ -303,18 +385,25 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_with_a_missing_part_does_not_count() {
+    fn what_has_no_name_of_a_checkpoint_does_not_count() {
         let parent = tempfile::tempdir().unwrap();
         let run = RunDir::create(Some(&parent.path().join("run")), &RunConfig::default()).unwrap();
         assert!(run.checkpoints().is_empty());
-        fs::create_dir(run.path().join("checkpoint")).unwrap();
-        for epoch in [10, 9] {
-            for part in CHECKPOINT_PARTS {
-                fs::write(run.checkpoint_file(part, epoch), "").unwrap();
-            }
+        for name in ["10", "9", "11.part", "012", "+13", "best"] {
+            fs::create_dir_all(run.checkpoint_folder().join(name)).unwrap();
         }
-        fs::write(run.checkpoint_file("model", 11), "").unwrap();
         assert_eq!(run.checkpoints(), [9, 10]);
+    }
+
+    #[test]
+    fn two_cannot_train_in_one_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&parent.path().join("run")), &RunConfig::default()).unwrap();
+        let lock = run.lock().unwrap();
+        let error = run.lock().unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(lock);
+        run.lock().unwrap();
     }
 
     #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! A run's best model and its data, for the commands that use a finished run.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,7 @@ use burn::{
 use flow_vae::Vae;
 
 use crate::{
+    checkpoint::{self, Origin, Part, damaged},
     config::RunConfig,
     data::{self, FIXED_EPOCH, Images, Splits},
     learner::Trainee,
@@ -73,13 +74,15 @@ impl Trained {
         let left = run.model_file();
         let (vae, epoch, file) =
             if epoch.is_none() && run.checkpoints().is_empty() && left.is_file() {
-                let bytes = fs::read(&left).with_context(|| cannot_read(&left))?;
+                let (bytes, epoch) = run.model()?;
                 let record = record(bytes).with_context(|| {
                     format!("{} is damaged, and there is no checkpoint", left.display())
                 })?;
-                (fit(vae, record, &left, side)?, run.model_epoch(), left)
+                (fit(vae, record, &left, side)?, epoch, left)
             } else {
-                let (epoch, file, record) = read_checkpoint(run, epoch)?;
+                // An evaluation may have other settings than training, but not weights of another run.
+                let origin = Origin::new(&run.config()?, &splits);
+                let (epoch, file, record) = read_checkpoint(run, epoch, &origin)?;
                 let trainee = Trainee::new(vae, config.anneal, &device);
                 let trainee = fit(trainee, record, &file, side)?;
                 (trainee.averaged().clone(), Some(epoch), file)
@@ -134,27 +137,36 @@ impl Trained {
     }
 }
 
-/// `model` with the weights of a checkpoint; `side` is the width of the data set's images.
+/// `model` with the weights of the checkpoint of `epoch`; `side` is the width of the data set's images.
 ///
 /// # Errors
 ///
-/// When the file is missing or damaged, or holds a model of other sizes.
-pub fn load_weights(run: &RunDir, model: Trainee, epoch: usize, side: usize) -> Result<Trainee> {
-    let (_, path, record) = read_checkpoint(run, Some(epoch))?;
+/// When the file is missing, damaged or of another run, or holds a model of other sizes.
+pub fn load_weights(
+    run: &RunDir,
+    model: Trainee,
+    epoch: usize,
+    origin: &Origin,
+    side: usize,
+) -> Result<Trainee> {
+    let (_, path, record) = read_checkpoint(run, Some(epoch), origin)?;
     fit(model, record, &path, side)
 }
 
 /// The weights of the checkpoint of `epoch`, or of the best: its epoch, its file and what is in it.
-fn read_checkpoint(run: &RunDir, epoch: Option<usize>) -> Result<(usize, PathBuf, ModuleRecord)> {
+fn read_checkpoint(
+    run: &RunDir,
+    epoch: Option<usize>,
+    origin: &Origin,
+) -> Result<(usize, PathBuf, ModuleRecord)> {
     let mut gone = None;
     loop {
         let wanted = match epoch {
             Some(epoch) => epoch,
             None => run.best()?.epoch,
         };
-        let path = run.checkpoint_file("model", wanted);
-        match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => ensure!(
+        match checkpoint::read(run, wanted, Part::Model, origin) {
+            Err(error) if is_missing(&error) => ensure!(
                 // A training may just have deleted it: another is the best then.
                 epoch.is_none() && gone.replace(wanted) != Some(wanted),
                 "{} has no checkpoint of epoch {wanted}: {}",
@@ -165,12 +177,17 @@ fn read_checkpoint(run: &RunDir, epoch: Option<usize>) -> Result<(usize, PathBuf
                 }
             ),
             read => {
-                let bytes = read.with_context(|| cannot_read(&path))?;
-                let record = record(bytes).with_context(|| damaged(&path))?;
+                let (path, bytes) = read?;
+                let record = record(bytes).map_err(|_| damaged(&path))?;
                 return Ok((wanted, path, record));
             }
         }
     }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The record in the bytes of a file. Burn's own reading of files leaves the tensors for later, and panics where the
@@ -188,43 +205,4 @@ fn fit<M: Module>(model: M, record: ModuleRecord, path: &Path, side: usize) -> R
             path.display()
         )
     })
-}
-
-/// What to say of a checkpoint file that is no record.
-pub fn damaged(path: &Path) -> String {
-    format!(
-        "the checkpoint {} is damaged: delete the files of its epoch to fall back on an earlier one",
-        path.display()
-    )
-}
-
-fn cannot_read(path: &Path) -> String {
-    format!("cannot read {}", path.display())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_outlive_the_file_that_they_were_read_from() {
-        let parent = tempfile::tempdir().unwrap();
-        let config = RunConfig::default();
-        let run = RunDir::create(Some(&parent.path().join("run")), &config).unwrap();
-        let vae = config.model(4).init(&Device::flex());
-        let file = run.checkpoint_file("model", 1);
-        fs::create_dir(file.parent().unwrap()).unwrap();
-        vae.clone().save_file(&file).unwrap();
-        let draw = |vae: Vae| {
-            let z = Tensor::zeros([1, config.latent_dim.get()], &Device::flex());
-            vae.mean_image(z).try_into_vec_as::<f32>().unwrap()
-        };
-
-        let (epoch, read, record) = read_checkpoint(&run, Some(1)).unwrap();
-        assert_eq!((epoch, &read), (1, &file));
-        fs::remove_file(&file).unwrap();
-        let blank = config.model(4).init(&Device::flex());
-        let read = fit(blank, record, &file, 2).unwrap();
-        assert_eq!(draw(read), draw(vae));
-    }
 }

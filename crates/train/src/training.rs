@@ -2,30 +2,30 @@
 
 use std::{
     error::Error,
+    fs::File,
     sync::{Arc, Mutex},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use burn::{
     module::Module,
     optim::{OptimizerRecord, lr_scheduler::LrSchedulerRecord},
-    tensor::Device,
+    tensor::{Bytes, Device},
     train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingError},
 };
-use serde::Serialize;
 
 use crate::{
-    backend::Backend,
-    checkpoint::{KeepBestAndLast, StopRequest},
+    checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
     cli::TrainArgs,
     config::RunConfig,
     data::{self, EpochLoader, Images, Role, Splits},
     history::History,
     learner::{MeanMetric, Trainee},
     progress::{NoMetricFiles, Progress, say},
-    run_dir::RunDir,
+    run_dir::{RunDir, Summary},
     sample,
-    trained::{Trained, damaged, load_weights},
+    stop::StopRequest,
+    trained::{Trained, load_weights},
     watch::Watch,
 };
 
@@ -36,20 +36,6 @@ pub enum Ending {
     Complete,
     /// The user stopped it.
     Stopped,
-}
-
-/// `summary.json`.
-#[derive(Serialize)]
-struct Summary {
-    epochs: usize,
-    best_epoch: usize,
-    /// At the best epoch, in nats per image.
-    valid_elbo: f64,
-    valid_kl: f64,
-    weights: usize,
-    /// Of training alone, over all sessions.
-    seconds: f64,
-    backend: Backend,
 }
 
 /// Trains, or goes on with, a run and leaves its folder complete.
@@ -72,6 +58,8 @@ pub fn run(args: &TrainArgs) -> Result<Ending> {
 /// A run that is being trained.
 struct Session {
     run: RunDir,
+    /// Held for as long as this lives.
+    _lock: Option<File>,
     config: RunConfig,
     device: Device,
     splits: Splits,
@@ -83,22 +71,25 @@ struct Session {
 impl Session {
     fn open(args: &TrainArgs) -> Result<Self> {
         let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
+        let mut lock = resumed.as_ref().map(RunDir::lock).transpose()?.flatten();
         let config = match &resumed {
             Some(run) => args.apply(run.config()?),
-            None => args.config()?,
+            None => args.config()?.as_saved(),
         };
         let device = config.backend.device()?;
         let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
         config.validate(splits.train.pixels_per_image())?;
 
         // Nothing is written before all that the user gave is known to be good.
-        let (run, done) = match resumed {
-            Some(run) => {
-                let done = run.checkpoints().last().copied().unwrap_or(0);
-                (run, done)
+        let run = match resumed {
+            Some(run) => run,
+            None => {
+                let run = RunDir::create(args.output.as_deref(), &config)?;
+                lock = run.lock()?;
+                run
             }
-            None => (RunDir::create(args.output.as_deref(), &config)?, 0),
         };
+        let done = run.checkpoints().last().copied().unwrap_or(0);
         let mut history = History::load(&run.metrics_file())?;
         // One row may come before the first checkpoint.
         ensure!(
@@ -115,6 +106,7 @@ impl Session {
         );
         Ok(Self {
             run,
+            _lock: lock,
             config,
             device,
             splits,
@@ -126,25 +118,26 @@ impl Session {
     /// Hands everything to burn-train.
     fn train(&self) -> Result<Ending> {
         let (config, path) = (&self.config, self.run.path());
+        let origin = Origin::new(config, &self.splits);
         let model = self.model();
         self.introduce(&model);
         if self.done > 0 {
-            check_checkpoint(&self.run, &model, self.done, self.splits.train.side())?;
+            check_checkpoint(
+                &self.run,
+                &model,
+                self.done,
+                &origin,
+                self.splits.train.side(),
+            )?;
         }
+        let [model_files, optim_files, scheduler_files] =
+            PartFiles::new(&self.run, origin, self.history.clone())?;
         self.run.save_config(config)?;
 
         let interrupter = Interrupter::new();
         let stop = StopRequest::default();
-        let progress = Progress::new(
-            self.history.clone(),
-            interrupter.clone(),
-            stop.dashboard.clone(),
-        );
-        listen_to_ctrl_c(stop.clone(), interrupter.clone(), !progress.is_dashboard())?;
-        let keep = KeepBestAndLast {
-            run: self.run.clone(),
-            history: self.history.clone(),
-        };
+        let progress = Progress::new(self.history.clone(), interrupter.clone(), stop.clone());
+        stop.listen(interrupter.clone(), !progress.is_dashboard())?;
         let train = self.loader(&self.splits.train, Role::Train);
         let valid = self.loader(&self.splits.valid, Role::Valid);
         let mut training = SupervisedTraining::new(path, train, valid)
@@ -159,8 +152,8 @@ impl Session {
             .metric_valid_numeric(MeanMetric::raw_elbo())
             .with_metric_logger(NoMetricFiles)
             .with_application_logger(None)
-            .with_default_checkpointers()
-            .with_checkpointing_strategy(keep)
+            .with_custom_checkpointers(model_files, optim_files, scheduler_files)
+            .with_checkpointing_strategy(SaveAll)
             .early_stopping(stop)
             .with_interrupter(interrupter)
             .renderer(Box::new(progress))
@@ -258,12 +251,8 @@ impl Session {
         };
         let best = run.best()?;
         let trained = Trained::new(&run, self.config, self.device, self.splits)?;
-        let model_file = run.model_file();
-        trained
-            .vae
-            .clone()
-            .save_file(&model_file)
-            .with_context(|| format!("cannot write {}", model_file.display()))?;
+        let model = trained.vae.clone().into_record().into_bytes()?;
+        run.write("model.bpk", &model)?;
 
         let history = self.history.lock().expect("not poisoned");
         let (seconds, last) = (history.seconds(), history.last());
@@ -275,6 +264,7 @@ impl Session {
             weights: trained.vae.num_params(),
             seconds,
             backend: trained.config.backend,
+            model: Sum::of(&model),
         };
         let mut json = serde_json::to_string_pretty(&summary)?;
         json.push('\n');
@@ -296,27 +286,19 @@ impl Session {
     }
 }
 
-/// The first Ctrl-C asks to stop after the epoch, the second stops at once.
-fn listen_to_ctrl_c(stop: StopRequest, interrupter: Interrupter, speak: bool) -> Result<()> {
-    ctrlc::set_handler(move || {
-        if stop.ask() {
-            interrupter.stop(Some("interrupted"));
-        } else if speak {
-            eprintln!(
-                "\nstopping after this epoch, when it is saved; Ctrl-C again stops at once and loses it"
-            );
-        }
-    })
-    .context("cannot listen to Ctrl-C")
-}
-
 /// burn-train panics on a checkpoint that it cannot load, so it is tried first.
-fn check_checkpoint(run: &RunDir, model: &Trainee, epoch: usize, side: usize) -> Result<()> {
-    load_weights(run, model.clone(), epoch, side)?;
-    let optimizer = run.checkpoint_file("optim", epoch);
-    OptimizerRecord::load(&optimizer).with_context(|| damaged(&optimizer))?;
-    let scheduler = run.checkpoint_file("scheduler", epoch);
-    LrSchedulerRecord::load(&scheduler).with_context(|| damaged(&scheduler))?;
+fn check_checkpoint(
+    run: &RunDir,
+    model: &Trainee,
+    epoch: usize,
+    origin: &Origin,
+    side: usize,
+) -> Result<()> {
+    load_weights(run, model.clone(), epoch, origin, side)?;
+    let (file, bytes) = checkpoint::read(run, epoch, Part::Optim, origin)?;
+    OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|_| damaged(&file))?;
+    let (file, bytes) = checkpoint::read(run, epoch, Part::Scheduler, origin)?;
+    LrSchedulerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|_| damaged(&file))?;
     Ok(())
 }
 
