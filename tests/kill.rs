@@ -93,7 +93,7 @@ fn killed_anywhere(backend: &str) {
     let flags = format!("{TINY} --backend {backend}");
     let mut arguments = format!("{flags} --epochs 1000000 --output run");
     let (mut lives, mut while_saving, mut best) = (0, 0, f64::NEG_INFINITY);
-    while lives < kills {
+    while lives < kills || kept(&at).is_empty() {
         let moment = Moment::draw(&mut rng);
         let mut running = at.start(&arguments);
         moment.wait(&at.path("run/checkpoint"), || !running.is_running());
