@@ -98,12 +98,12 @@ fn estimates_depend_on_the_seed_that_is_given_alone() {
     assert_ne!(before, elbo("--seed 1"));
     assert_ne!(before, elbo("--binarization threshold"));
 
-    let config = at.text("run/config.json");
-    assert!(config.contains("\"seed\": 0"), "{config}");
-    at.write(
-        "run/config.json",
-        config.replace("\"seed\": 0", "\"seed\": 7"),
-    );
+    // The same weights, as of a run of another seed.
+    for file in ["run/config.json", "run/checkpoint/2/manifest.json"] {
+        let text = at.text(file);
+        assert!(text.contains("\"seed\": 0"), "{text}");
+        at.write(file, text.replace("\"seed\": 0", "\"seed\": 7"));
+    }
     assert_eq!(before, elbo(""));
 }
 
@@ -219,4 +219,20 @@ fn rows_of_an_older_version_are_kept_apart() {
     at.train("evaluate run --samples 2").succeeds();
     assert_eq!(at.numbers("run/evaluations.csv", "samples"), [2.0, 2.0]);
     assert!(!fs::exists(at.path("run/evaluations-2.csv")).unwrap());
+}
+
+/// What nobody can read was not told, and is recorded all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_evaluation_that_cannot_be_shown_fails() {
+    let at = Place::with_run("");
+    for flags in ["", "--json"] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" > /dev/full"]);
+        shell.arg(end_to_end::program());
+        shell.args(format!("evaluate run --samples 2 {flags}").split_whitespace());
+        let outcome = at.spawn(shell).finish();
+        outcome.fails(1, &["standard output", "space"]);
+    }
+    assert_eq!(at.column("run/evaluations.csv", "epoch").len(), 2);
 }

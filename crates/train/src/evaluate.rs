@@ -14,7 +14,7 @@ use crate::{
     cli::EvaluateArgs,
     config::RunConfig,
     data::{self, Images, Splits},
-    progress::{bar, say},
+    progress::{bar, print, warn},
     run_dir::RunDir,
     trained::Trained,
 };
@@ -62,33 +62,33 @@ impl fmt::Display for Split {
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let subjects = open(args)?;
     let mut evaluations = Vec::new();
-    let mut recorded = Ok(());
+    let mut told = Ok(());
     for subject in &subjects {
         let evaluation = subject.evaluate(args)?;
         if !args.json {
             let apart = if evaluations.is_empty() { "" } else { "\n" };
-            say(format_args!("{apart}{evaluation}"));
+            told = told.and(print(format_args!("{apart}{evaluation}")));
         }
-        // What took long to compute is shown also where it cannot be written.
-        recorded = recorded.and(record(&subject.run, &evaluation.row));
+        // What took long to compute is shown also where it cannot be written, and the other way round.
+        told = told.and(record(&subject.run, &evaluation.row));
         evaluations.push(evaluation);
     }
     if args.json {
-        say(to_json(&evaluations));
+        told = told.and(print(to_json(&evaluations)));
     } else {
         for difference in differences(&evaluations) {
-            say(format_args!("\n{difference}"));
+            told = told.and(print(format_args!("\n{difference}")));
         }
     }
-    recorded
+    told
 }
 
 fn record(run: &RunDir, row: &Row) -> Result<()> {
     if let Some(kept) = run.add_evaluation(row)? {
-        eprintln!(
+        warn(format_args!(
             "evaluations.csv had other columns or half a row: it is kept as {}",
             kept.display()
-        );
+        ));
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::Stopped) => ExitCode::from(STOPPED),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::warn(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -6,11 +6,12 @@
 use std::{
     collections::HashMap,
     fmt,
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal, Write},
     sync::{Arc, Mutex},
     time::Instant,
 };
 
+use anyhow::{Context, Result};
 use burn::train::{
     Interrupter, LearnerSummary,
     checkpoint::CheckpointerError,
@@ -31,9 +32,26 @@ use crate::{
     stop::StopRequest,
 };
 
-/// A line on standard output; a reader that went away is no error.
+/// A line on standard output about a work that goes on whoever reads it.
 pub fn say(line: impl fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A line on standard error, if anybody is there: a terminal may have closed.
+pub fn warn(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A line on standard output that is what a command is for. A reader that went away wants no more.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn print(line: impl fmt::Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// A progress bar on standard error; hidden where that is no terminal.

@@ -28,6 +28,7 @@ use crate::{
     config::RunConfig,
     data::DatasetName,
     history::{EpochRow, History},
+    progress::warn,
 };
 
 /// A run folder that exists.
@@ -185,10 +186,10 @@ impl RunDir {
                 self.path.display()
             ),
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                eprintln!(
+                warn(format_args!(
                     "warning: {}: {error}; see to it that no other process trains in this folder",
                     path.display()
-                );
+                ));
                 Ok(None)
             }
             Err(TryLockError::Error(error)) => {

@@ -1,16 +1,15 @@
 //! How a user ends a training before its time: Ctrl-C, the dashboard's quit key, and the signals of a system that shuts
 //! down or of a terminal that closes.
 
-use std::{
-    io::Write,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context, Result};
 use burn::train::{EarlyStoppingStrategy, Interrupter, metric::store::EventStoreClient};
+
+use crate::progress::warn;
 
 /// A wish to stop at the end of the epoch, when there is a checkpoint to resume from.
 #[derive(Clone, Default)]
@@ -35,8 +34,7 @@ impl StopRequest {
     pub fn listen(&self, interrupter: Interrupter, speak: bool) -> Result<()> {
         let answer = move || {
             if speak {
-                // The terminal may have gone away, which is no reason to panic.
-                let _ = writeln!(std::io::stderr(), "\n{}", Self::ANSWER);
+                warn(format_args!("\n{}", Self::ANSWER));
             }
         };
         let stop = self.clone();
