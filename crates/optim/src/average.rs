@@ -57,7 +57,7 @@ pub struct WeightAverage<M: Module> {
 
 impl<M: Module> WeightAverage<M> {
     /// γ.
-    pub const POWER: f64 = 8.0;
+    pub const POWER: f64 = 16.0;
 
     /// Of no update yet: the weights of `model` as they are.
     ///
@@ -98,7 +98,7 @@ impl<M: Module> WeightAverage<M> {
 }
 
 /// The updates at first, each of which moves the average.
-const EACH_UNTIL: usize = 256;
+const EACH_UNTIL: usize = 1024;
 
 /// The updates between two that move it, later.
 const EVERY: usize = 16;

@@ -16,15 +16,18 @@ struct Model {
 const SHAPE: [usize; 2] = [150, 333];
 
 /// Long enough for updates that are left out.
-const UPDATES: usize = 1000;
+const UPDATES: usize = 1500;
 
-/// What the numbers of the weights are after an update.
+/// What the numbers of the weights are after an update; they repeat after seven.
 fn value(update: usize, index: usize) -> f64 {
-    (update as f64 * 0.01).sin() + (1 + index % 7) as f64 / (1 + update) as f64
+    (update as f64 * 0.01).sin() + (1 + index) as f64 / (1 + update) as f64
 }
 
 fn model(update: usize, device: &Device, dtype: DType) -> Model {
-    let values: Vec<f64> = (0..SHAPE[0] * SHAPE[1]).map(|i| value(update, i)).collect();
+    let period: Vec<f64> = (0..7).map(|i| value(update, i)).collect();
+    let values: Vec<f64> = (period.into_iter().cycle())
+        .take(SHAPE[0] * SHAPE[1])
+        .collect();
     let data = |values, shape: &[usize]| TensorData::new(values, shape).convert_dtype(dtype);
     let weight = data(values, &SHAPE);
     let bias = data(vec![value(update, 3)], &[1]);
@@ -37,8 +40,8 @@ fn model(update: usize, device: &Device, dtype: DType) -> Model {
 /// As the documentation has it, of one number, after each of `UPDATES`.
 fn expected(index: usize) -> f64 {
     let power = |t: usize| (t as f64).powf(WeightAverage::<Model>::POWER + 1.0);
-    let mut times: Vec<usize> = (0..=256).collect();
-    times.extend((272..=UPDATES).step_by(16));
+    let mut times: Vec<usize> = (0..=1024).collect();
+    times.extend((1040..=UPDATES).step_by(16));
     let sum: f64 = times
         .windows(2)
         .map(|pair| (power(pair[1]) - power(pair[0])) * value(pair[1], index))
@@ -66,8 +69,8 @@ fn is_the_weighted_sum_of_the_weights() {
         (Device::flex().autodiff(), DType::F32, 1e-5),
     ] {
         let (weight, bias) = averaged(&device, dtype);
-        for (i, &got) in weight.iter().enumerate() {
-            let expected = expected(i % 7);
+        let period: Vec<f64> = (0..7).map(expected).collect();
+        for (&got, &expected) in weight.iter().zip(period.iter().cycle()) {
             assert!((got - expected).abs() < tolerance, "{got}, not {expected}");
         }
         assert!((bias - expected(3)).abs() < tolerance);
