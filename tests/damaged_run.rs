@@ -136,7 +136,7 @@ fn settings_that_were_changed_under_a_run() {
             "\"adamax\"",
             ["optimizer = \"adam\"", "says \"adamax\""],
         ),
-        ("\"lr\": 0.001", "\"lr\": 0.01", ["lr = 0.001", "says 0.01"]),
+        ("\"lr\": 0.002", "\"lr\": 0.02", ["lr = 0.002", "says 0.02"]),
     ] {
         assert!(good.contains(was), "{good}");
         at.write("run/config.json", good.replace(was, is));

@@ -21,7 +21,7 @@ impl OptimizerName {
     /// The learning rate that it is used with where none is given.
     pub fn lr(self) -> f64 {
         match self {
-            Self::Adam => 1e-3,
+            Self::Adam => 2e-3,
             Self::Adamax => 2e-3,
             Self::Rmsprop => 1e-4,
         }
