@@ -159,13 +159,13 @@ impl RunConfig {
     /// As it comes back from its file: serde_json reads one float in ten a digit off where it has more than 15, and what is
     /// trained with has to be what is saved.
     pub fn as_saved(mut self) -> Self {
-        loop {
-            let read = serde_json::from_str(&self.to_json()).expect("its own text");
-            if read == self {
-                return self;
-            }
+        // What is not finite comes back as nothing at all: it is refused for what it is.
+        while let Ok(read) = serde_json::from_str(&self.to_json())
+            && read != self
+        {
             self = read;
         }
+        self
     }
 
     /// The configuration as it is saved.
