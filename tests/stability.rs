@@ -50,7 +50,7 @@ fn place() -> Place {
     at
 }
 
-/// Five times the default rate, so that some hundred steps are enough to tell.
+/// More than twice the default rate, so that some hundred steps are enough to tell.
 #[track_caller]
 fn is_stable(layers: usize) {
     let at = place();

@@ -1,0 +1,118 @@
+//! Settings and images at their extremes: it trains, or says what went wrong; nothing that is no number is saved. And the
+//! same numbers come out however many threads there are.
+
+use std::process::Command;
+
+use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, images, program};
+
+/// An IDX file of `count` images whose pixels are all `grey`.
+fn filled(count: u32, side: u32, grey: u8) -> Vec<u8> {
+    let header = [0x0803, count, side, side];
+    let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_be_bytes).collect();
+    bytes.resize(bytes.len() + (count * side * side) as usize, grey);
+    bytes
+}
+
+/// Trains under `flags`, and checks what that leaves; whether it got to the end.
+#[track_caller]
+fn survives(at: &Place, flags: &str) -> bool {
+    let outcome = at.train(&format!("{flags} --output run"));
+    let ended = outcome.code == Some(0);
+    if !ended {
+        outcome.fails(1, &["training stopped: it diverged at step", "--lr"]);
+    }
+    if !at.path("run/metrics.csv").exists() {
+        assert!(!ended);
+        return false;
+    }
+    for column in [
+        "train_elbo",
+        "valid_elbo",
+        "valid_elbo_not_averaged",
+        "valid_kl",
+        "gradient_norm",
+    ] {
+        for number in at.numbers("run/metrics.csv", column) {
+            assert!(number.is_finite(), "{flags}: {column} is {number}");
+        }
+    }
+    if at.path("run/model.bpk").exists() {
+        // It refuses results that are not finite.
+        at.train("evaluate run --samples 2").succeeds();
+        at.train("sample run").succeeds();
+    }
+    ended
+}
+
+#[test]
+fn rates_that_are_far_too_high() {
+    for rate in ["0.3", "10", "1e6", "1e38"] {
+        for optimizer in ["adam", "adamax", "rmsprop"] {
+            let flags = format!("{TINY} --epochs 3 --lr {rate} --optimizer {optimizer}");
+            let ended = survives(&Place::new(), &flags);
+            println!("{rate} {optimizer}: {ended}");
+        }
+    }
+}
+
+#[test]
+fn one_image_at_a_time() {
+    let at = Place::new();
+    images(&at, "few", 8);
+    assert!(survives(
+        &at,
+        &format!("{TINY} --epochs 20 --batch-size 1 --dataset few")
+    ));
+}
+
+#[test]
+fn very_deep_and_very_wide() {
+    let deep = "--hidden 16 --latent-dim 4 --layers 640 --epochs 2";
+    assert!(survives(&Place::new(), deep));
+    let wide = "--hidden 16 --latent-dim 2000 --layers 2 --epochs 2";
+    assert!(survives(&Place::new(), wide));
+}
+
+/// Nothing to learn but one number a pixel, which a logit never reaches: the bound tends to 0, or to that of a fair coin.
+#[test]
+fn images_of_one_grey_level() {
+    for (grey, expected) in [(0, -5.0..0.0), (255, -5.0..0.0), (128, -50.0..-40.0)] {
+        let at = Place::new();
+        at.write(&format!("flat/{TRAIN_IMAGES}"), filled(600, 8, grey));
+        at.write(&format!("flat/{TEST_IMAGES}"), filled(20, 8, grey));
+        for layers in [0, 4] {
+            let at_rate = "--hidden 16 --latent-dim 4 --epochs 60 --lr 1e-2 --schedule constant";
+            let run = format!("run-{layers}");
+            at.train(&format!(
+                "{at_rate} --dataset flat --layers {layers} --output {run}"
+            ))
+            .succeeds();
+            let elbo = *at
+                .numbers(&format!("{run}/metrics.csv"), "valid_elbo")
+                .last()
+                .unwrap();
+            assert!(expected.contains(&elbo), "{grey}, K = {layers}: {elbo}");
+        }
+    }
+}
+
+/// The pieces that work is divided into depend on the shapes alone, at the paper's sizes too.
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    for backend in ["flex", "ndarray"] {
+        let at = Place::new();
+        images(&at, "large", 28);
+        let flags =
+            format!("--backend {backend} --dataset large --layers 10 --batch-size 50 --epochs 4");
+        let runs = ["1", "2", "5"].map(|threads| {
+            let run = format!("run-{threads}");
+            let mut command = Command::new(program());
+            command.args(format!("{flags} --output {run}").split_whitespace());
+            command.env("RAYON_NUM_THREADS", threads);
+            at.spawn(command).finish().succeeds();
+            at.metrics(&run)
+        });
+        assert_eq!(runs[0], runs[1], "{backend}: 1 and 2 threads");
+        assert_eq!(runs[0], runs[2], "{backend}: 1 and 5 threads");
+    }
+}
