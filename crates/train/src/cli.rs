@@ -151,7 +151,7 @@ pub struct TrainArgs {
     )]
     pub optimizer: Option<OptimizerName>,
 
-    /// Highest learning rate [default: 0.002 for adam, 0.002 for adamax, 0.0001 for rmsprop]
+    /// Highest learning rate [default: 0.002 for adam, 0.004 for adamax, 0.0002 for rmsprop]
     #[arg(
         long,
         value_name = "RATE",

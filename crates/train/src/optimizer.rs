@@ -22,8 +22,8 @@ impl OptimizerName {
     pub fn lr(self) -> f64 {
         match self {
             Self::Adam => 2e-3,
-            Self::Adamax => 2e-3,
-            Self::Rmsprop => 1e-4,
+            Self::Adamax => 4e-3,
+            Self::Rmsprop => 2e-4,
         }
     }
 
