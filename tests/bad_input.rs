@@ -173,3 +173,26 @@ fn folders_that_cannot_be_written() {
     at.write("runs", "no folder either");
     refuses(&at, "", 1, &["runs", "--output"]);
 }
+
+/// serde_json reads it to and fro between two floats.
+#[test]
+fn a_rate_that_no_configuration_holds_exactly() {
+    let at = Place::new();
+    at.train(&format!("{TINY} --epochs 1 --lr 1e-25 --output run"))
+        .succeeds();
+    at.train("--resume run --epochs 2").succeeds();
+    at.train("--resume run --epochs 3").succeeds();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_whose_name_is_not_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let at = Place::new();
+    let mut command = std::process::Command::new(end_to_end::program());
+    command.args(["--data-dir".as_ref(), std::ffi::OsStr::from_bytes(b"\xff")]);
+    at.spawn(command)
+        .finish()
+        .fails(1, &["--data-dir", "UTF-8"]);
+    assert!(at.files().is_empty());
+}

@@ -282,6 +282,17 @@ fn the_best_model_outlives_the_checkpoints() {
     flipped[good.len() / 2] ^= 1;
     at.write("run/model.bpk", flipped);
     refused(&at, &[EVALUATE, SAMPLE], &["run/model.bpk", "damaged"]);
+    at.write("run/model.bpk", good);
+    // The same shapes, and another function.
+    let config = at.text("run/config.json");
+    at.write("run/config.json", config.replace("maxout:4", "maxout:2"));
+    refused(
+        &at,
+        &[EVALUATE, SAMPLE],
+        &["run/model.bpk", "activation", "--config"],
+    );
+    at.write("run/config.json", config);
+
     std::fs::remove_file(at.path("run/model.bpk")).unwrap();
     refused(
         &at,

@@ -236,3 +236,43 @@ fn an_evaluation_that_cannot_be_shown_fails() {
     }
     assert_eq!(at.column("run/evaluations.csv", "epoch").len(), 2);
 }
+
+/// A checkpoint's weights, as the program nests them.
+#[derive(burn::module::Module, Debug)]
+struct Trainee {
+    vae: flow_vae::Vae,
+    average: fused_optim::WeightAverage<flow_vae::Vae>,
+    clip: fused_optim::GradientClip,
+}
+
+/// What is validated and kept is the average of the weights, which lies nearer to where they tend at a constant rate.
+#[test]
+fn what_is_kept_is_the_average() {
+    use burn::{module::Module, tensor::Device};
+    let at = Place::new();
+    at.train(&format!("{TINY} --lr 0.05 --epochs 60 --output run"))
+        .succeeds();
+    let epoch = *at.numbers("run/metrics.csv", "epoch").last().unwrap();
+    let [averaged, raw] = ["valid_elbo", "valid_elbo_not_averaged"].map(|name| {
+        let elbo = at.numbers("run/metrics.csv", name);
+        elbo[40..].iter().sum::<f64>() / 20.0
+    });
+    assert!(averaged > raw + 0.1, "{averaged}, {raw}");
+
+    let device = Device::flex();
+    let vae = end_to_end::tiny().init(&device).materialize();
+    let trainee = Trainee {
+        average: fused_optim::WeightAverage::new(&vae),
+        vae,
+        clip: fused_optim::GradientClip::new(&device),
+    };
+    let best = at.text("run/summary.json");
+    let best: serde_json::Value = serde_json::from_str(&best).unwrap();
+    let best = best["best_epoch"].as_f64().unwrap();
+    assert!(best <= epoch);
+    let file = at.path(&format!("run/checkpoint/{best}/model.bpk"));
+    let trainee = trainee.try_load_file(file).unwrap();
+    let kept = at.weights("run");
+    assert_eq!(end_to_end::parameters(trainee.average.model()), kept);
+    assert_ne!(end_to_end::parameters(&trainee.vae), kept);
+}

@@ -24,6 +24,17 @@ pub use tensors::{gradients, parameters};
 /// A model that trains an epoch in a blink, at a rate that does not ask how many there will be.
 pub const TINY: &str = "--hidden 16 --latent-dim 4 --layers 2 --schedule constant";
 
+/// The model of [`TINY`] on the digits.
+pub fn tiny() -> VaeConfig {
+    VaeConfig {
+        pixels: 64,
+        latent_dim: 4,
+        hidden: vec![16],
+        activation: Activation::Maxout { window: 4 },
+        flow: FlowConfig::planar(2),
+    }
+}
+
 /// A temporary folder that `train` is run in; all paths are relative to it.
 pub struct Place(tempfile::TempDir);
 
@@ -132,14 +143,7 @@ impl Place {
 
     /// The best weights of a run of [`TINY`] on the digits, through the library as a user would load them.
     pub fn weights(&self, run: &str) -> BTreeMap<String, Vec<f32>> {
-        let vae = VaeConfig {
-            pixels: 64,
-            latent_dim: 4,
-            hidden: vec![16],
-            activation: Activation::Maxout { window: 4 },
-            flow: FlowConfig::planar(2),
-        }
-        .init(&Device::flex());
+        let vae = tiny().init(&Device::flex());
         let vae = vae.try_load_file(self.path(&format!("{run}/model.bpk")));
         parameters(&vae.expect("the weights of the tiny model"))
     }

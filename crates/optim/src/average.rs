@@ -23,8 +23,8 @@ use rayon::prelude::*;
 /// Steps along a stochastic gradient keep the weights moving around the point that they tend to. Their average lies nearer
 /// to it, as a falling rate would bring them, but at any time. The weight of an update grows with the power γ of
 /// its number, so that those averaged are 1/(γ + 2) of the whole training old in the mean, however long it is. The
-/// average is brought up to date at each of the first updates and at every sixteenth later: one pass over the weights, and
-/// none in most steps.
+/// average is brought up to date at each of the first updates, at every sixteenth later, and when it is wanted: one pass over
+/// the weights, and none in most steps.
 ///
 /// It is a module so that it is saved with the model's other state. Its tensors have no gradients, and ids of their own.
 ///
@@ -43,9 +43,10 @@ use rayon::prelude::*;
 /// };
 /// let mut average = WeightAverage::new(&constant(0.0));
 /// // Weights that jump to and fro between 1 and 3.
-/// for update in 1..=200 {
+/// for update in 1..=400 {
 ///     let model = constant(if update % 2 == 0 { 1.0 } else { 3.0 });
-///     average = average.follow(&model, update);
+///     average = average.follow(&model); // a pass over the weights at each of the first, later at every sixteenth
+///     average = average.up_to_date(&model);
 /// }
 /// let weight = average.model().weight.val().into_scalar::<f32>();
 /// assert!((weight - 2.0).abs() < 0.1);
@@ -53,6 +54,12 @@ use rayon::prelude::*;
 #[derive(Module, Debug)]
 pub struct WeightAverage<M: Module> {
     model: M,
+    /// The updates so far.
+    #[module(skip)]
+    updates: usize,
+    /// Those of them that the average knows of.
+    #[module(skip)]
+    seen: usize,
 }
 
 impl<M: Module> WeightAverage<M> {
@@ -66,33 +73,71 @@ impl<M: Module> WeightAverage<M> {
     pub fn new(model: &M) -> Self {
         Self {
             model: model.clone().map(&mut Detach),
+            updates: 0,
+            seen: 0,
         }
     }
 
-    /// The model of the averaged weights.
+    /// To go on with a record that was saved [up to date](Self::up_to_date) after this many updates: their number is not
+    /// part of it.
+    pub fn after(self, updates: usize) -> Self {
+        Self {
+            updates,
+            seen: updates,
+            ..self
+        }
+    }
+
+    /// The model of the averaged weights, of the last time that it was brought up to date.
     pub fn model(&self) -> &M {
         &self.model
     }
 
-    /// With the weights of `model` after its update number `updates`, from 1. To be called after every one.
+    /// The updates so far.
+    pub fn updates(&self) -> usize {
+        self.updates
+    }
+
+    /// To be called after every update of `model`.
     ///
     /// # Panics
     ///
     /// When `model` has other parameters than the one that this was made of.
-    pub fn follow(self, model: &M, updates: usize) -> Self {
+    pub fn follow(self, model: &M) -> Self {
+        let updates = self.updates + 1;
+        let next = Self { updates, ..self };
         let every = if updates <= EACH_UNTIL { 1 } else { EVERY };
-        if !updates.is_multiple_of(every) {
+        if next.updates - next.seen < every {
+            return next;
+        }
+        next.up_to_date(model)
+    }
+
+    /// With the weights of `model` now: before the average is used or saved.
+    ///
+    /// # Panics
+    ///
+    /// As [`follow`](Self::follow).
+    pub fn up_to_date(self, model: &M) -> Self {
+        if self.seen == self.updates {
             return self;
         }
-        let before = (updates - every) as f64 / updates as f64;
+        let before = self.seen as f64 / self.updates as f64;
         let mut weights = Weights(VecDeque::new());
         model.visit(&mut weights);
         let mut towards = Towards {
             weights,
             share: 1.0 - before.powf(Self::POWER + 1.0),
         };
+        let model = self.model.map(&mut towards);
+        assert!(
+            towards.weights.0.is_empty(),
+            "a model with fewer parameters"
+        );
         Self {
-            model: self.model.map(&mut towards),
+            model,
+            seen: self.updates,
+            ..self
         }
     }
 }
@@ -113,12 +158,13 @@ impl ModuleMapper for Detach {
 }
 
 /// The floats of a module, in the order of visits.
-struct Weights(VecDeque<Tensor<1>>);
+struct Weights(VecDeque<(Vec<usize>, Tensor<1>)>);
 
 impl ModuleVisitor for Weights {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val().without_autodiff();
-        self.0.push_back(tensor.flatten(0, D - 1));
+        self.0
+            .push_back((tensor.dims().into(), tensor.flatten(0, D - 1)));
     }
 }
 
@@ -129,14 +175,12 @@ struct Towards {
 
 impl ModuleMapper for Towards {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let weights = self
-            .weights
-            .0
-            .pop_front()
-            .expect("a model with the same parameters");
+        let weights = self.weights.0.pop_front();
+        let (dims, weights) = weights.expect("a model with as many parameters");
         let id = param.id;
         let average = param.into_value();
         let shape = average.dims();
+        assert_eq!(dims, shape, "a model with parameters of the same shapes");
         let average = towards(average.flatten(0, D - 1), weights, self.share);
         Param::initialized(id, average.reshape(shape))
     }

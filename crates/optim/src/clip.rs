@@ -22,7 +22,7 @@ use rayon::prelude::*;
 /// the size of a batch, and no number of its own has to fit them. A gradient that is suddenly many times as large as all
 /// before, which is how an explosion begins, moves the weights as far as a usual one; a lasting growth is
 /// followed at half a percent a step, a fall at one. The first gradient is taken as it is; one of zeros counts as none; and
-/// one whose norm is infinite is left out.
+/// one whose norm is infinite or no number comes out as zeros.
 ///
 /// It is a module so that its state is saved with the model's, and a resumed training clips as the uninterrupted one
 /// would have. Its tensors have no gradients.
@@ -94,7 +94,7 @@ impl GradientClip {
             .mask_where(is_first, norm.clone());
         let is_usual = norm.clone().greater_elem(0.0);
         let is_usual = is_usual.bool_and(norm.clone().lower_elem(f32::INFINITY));
-        // Of what is left, nothing stays nothing, and what is infinite is left out.
+        // Of what is left, nothing stays nothing, and the rest is left out.
         let rest = norm.clone().equal_elem(0.0).float().cast(DType::F32);
         let scale = rest.mask_where(
             is_usual.clone(),
@@ -169,7 +169,7 @@ pub trait ClipOps: Backend {
     /// Of all elements, `[1]`; in `f32`, as `x` is.
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `x` times the one number of `scale`.
+    /// `x` times the one number of `scale`; zeros where that is 0, whatever `x` is.
     fn scale(x: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -192,8 +192,9 @@ fn scale<const D: usize>(x: Tensor<D>, scale: Tensor<1>) -> Tensor<D> {
     if is_fused(&x) {
         Tensor::from_dispatch(Dispatch::scale(x.into_dispatch(), scale.into_dispatch()))
     } else {
-        let dtype = x.dtype();
-        x * scale.reshape([1; D]).cast(dtype)
+        let (dtype, shape) = (x.dtype(), x.shape());
+        let left_out = scale.clone().equal_elem(0.0).reshape([1; D]).expand(shape);
+        (x * scale.reshape([1; D]).cast(dtype)).mask_fill(left_out, 0.0)
     }
 }
 
@@ -251,6 +252,10 @@ vectorized! {
     }
 
     fn multiply(x: &mut [f32], scale: f32) {
+        if scale == 0.0 {
+            // Infinity times 0 is no number.
+            x.fill(0.0);
+        }
         for x in x {
             *x *= scale;
         }

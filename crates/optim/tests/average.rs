@@ -18,6 +18,9 @@ const SHAPE: [usize; 2] = [150, 333];
 /// Long enough for updates that are left out.
 const UPDATES: usize = 1500;
 
+/// When it is brought up to date out of turn.
+const BETWEEN: usize = 1300;
+
 /// What the numbers of the weights are after an update; they repeat after seven.
 fn value(update: usize, index: usize) -> f64 {
     (update as f64 * 0.01).sin() + (1 + index) as f64 / (1 + update) as f64
@@ -41,7 +44,8 @@ fn model(update: usize, device: &Device, dtype: DType) -> Model {
 fn expected(index: usize) -> f64 {
     let power = |t: usize| (t as f64).powf(WeightAverage::<Model>::POWER + 1.0);
     let mut times: Vec<usize> = (0..=1024).collect();
-    times.extend((1040..=UPDATES).step_by(16));
+    times.extend((1040..BETWEEN).step_by(16));
+    times.extend((BETWEEN..=UPDATES).step_by(16));
     let sum: f64 = times
         .windows(2)
         .map(|pair| (power(pair[1]) - power(pair[0])) * value(pair[1], index))
@@ -52,7 +56,10 @@ fn expected(index: usize) -> f64 {
 fn averaged(device: &Device, dtype: DType) -> (Vec<f64>, f64) {
     let mut average = WeightAverage::new(&model(0, device, dtype));
     for update in 1..=UPDATES {
-        average = average.follow(&model(update, device, dtype), update);
+        average = average.follow(&model(update, device, dtype));
+        if update == BETWEEN {
+            average = average.up_to_date(&model(update, device, dtype));
+        }
     }
     let Model { weight, bias } = average.model();
     let weight = weight.val().into_data().iter::<f64>().collect();
@@ -67,6 +74,7 @@ fn is_the_weighted_sum_of_the_weights() {
         (Device::flex(), DType::F32, 1e-5),
         (Device::flex(), DType::F64, 1e-12),
         (Device::flex().autodiff(), DType::F32, 1e-5),
+        (ndarray(), DType::F32, 1e-5),
     ] {
         let (weight, bias) = averaged(&device, dtype);
         let period: Vec<f64> = (0..7).map(expected).collect();
@@ -75,6 +83,44 @@ fn is_the_weighted_sum_of_the_weights() {
         }
         assert!((bias - expected(3)).abs() < tolerance);
     }
+}
+
+/// Burn has deprecated it in favour of flex; offered all the same.
+#[allow(deprecated)]
+fn ndarray() -> Device {
+    Device::ndarray()
+}
+
+/// A record has the weights and not their number.
+#[test]
+fn goes_on_from_a_record() {
+    let device = Device::flex();
+    let at = |update| model(update, &device, DType::F32);
+    let mut whole = WeightAverage::new(&at(0));
+    for update in 1..=BETWEEN {
+        whole = whole.follow(&at(update));
+    }
+    whole = whole.up_to_date(&at(BETWEEN));
+    let record = whole.clone().into_record();
+    let mut resumed = WeightAverage::new(&at(5))
+        .after(BETWEEN)
+        .load_record(record);
+    for update in BETWEEN + 1..=UPDATES {
+        whole = whole.follow(&at(update));
+        resumed = resumed.follow(&at(update));
+    }
+    let first = |average: &WeightAverage<Model>| average.model().bias.val().into_scalar::<f32>();
+    assert_eq!(first(&whole), first(&resumed));
+    assert_eq!(whole.updates(), resumed.updates());
+}
+
+#[test]
+#[should_panic(expected = "the same shapes")]
+fn a_model_of_other_sizes_is_refused() {
+    let device = Device::flex();
+    let mut other = model(1, &device, DType::F32);
+    other.weight = Param::from_tensor(Tensor::zeros([3, 3], &device));
+    WeightAverage::new(&model(0, &device, DType::F32)).follow(&other);
 }
 
 /// What follows the model must neither move it nor be moved with it.
@@ -87,7 +133,7 @@ fn stands_beside_the_model() {
     assert!(!average.model().weight.val().is_require_grad());
     // What shares its memory, as the copy does that validation makes.
     let copy = average.valid();
-    let average = average.follow(&model(2, &device, DType::F32), 1);
+    let average = average.follow(&model(2, &device, DType::F32));
     let first = |model: &Model| model.bias.val().into_scalar::<f32>();
     assert_eq!(first(&before), value(1, 3) as f32);
     assert_eq!(first(copy.model()), value(1, 3) as f32);

@@ -153,8 +153,17 @@ fn zeros_stay_zeros_and_an_infinite_norm_moves_nothing() {
     let before = [[0.0; 100].as_slice(), &[1e30]].concat();
     let got = clipped_norms(&mut clip, &before, DType::F32);
     assert!(got.iter().all(|&norm| norm == 0.0), "{got:?}");
-    let got = clipped_norms(&mut clip, &[1.0, 0.0, 1e30, 1.2, 9.0], DType::F32);
-    for (got, expected) in got.iter().zip([1.0, 0.0, 0.0, 1.2, 1.5 * 2.19 / 1.99]) {
+    let norms = [1.0, 0.0, 1e30, f64::INFINITY, f64::NAN, 1.2, 9.0];
+    let expected = [1.0, 0.0, 0.0, 0.0, 0.0, 1.2, 1.5 * 2.19 / 1.99];
+    let got = clipped_norms(&mut clip, &norms, DType::F32);
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() <= TOLERANCE, "{got}, not {expected}");
+    }
+    // By tensor operations.
+    let mut clip = GradientClip::new(&Device::flex().autodiff());
+    let norms = [1.0, f64::INFINITY, f64::NAN];
+    let got = clipped_norms(&mut clip, &norms, DType::F64);
+    for (got, expected) in got.iter().zip([1.0, 0.0, 0.0]) {
         assert!((got - expected).abs() <= TOLERANCE, "{got}, not {expected}");
     }
 }

@@ -6,6 +6,9 @@ use burn::tensor::Device;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "flex")]
+use crate::device_check::{self, Disagreement};
+
 /// A Burn backend, by the name a user types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,6 +48,18 @@ pub enum BackendError {
         /// What the driver said.
         reason: String,
     },
+    /// A device that nothing can be trained on.
+    #[cfg(feature = "flex")]
+    #[error(
+        "the backend {backend} computes wrong numbers on this machine: {disagreement}. Its driver or the compiler of its \
+         kernels is at fault: run with another backend, or on the CPU with --backend flex"
+    )]
+    Wrong {
+        /// What was asked for.
+        backend: Backend,
+        /// What came out.
+        disagreement: Disagreement,
+    },
 }
 
 impl Backend {
@@ -64,13 +79,28 @@ impl Backend {
         Self::Cuda,
     ];
 
-    /// The device to compute on, without autodiff. To be asked for once, before anything else of Burn's.
+    /// The device to compute on, without autodiff. To be asked for once, before anything else of Burn's. A GPU is
+    /// [checked](device_check) against flex, where that is compiled in too.
     ///
     /// # Errors
     ///
-    /// When the backend is not compiled in or has no adapter here.
+    /// When the backend is not compiled in, has no adapter here or computes wrong numbers.
     pub fn device(self) -> Result<Device, BackendError> {
         self.make_default();
+        let device = self.open()?;
+        #[cfg(feature = "flex")]
+        if !matches!(self, Self::Flex | Self::Ndarray) {
+            device_check::check(&device, &Device::flex()).map_err(|disagreement| {
+                BackendError::Wrong {
+                    backend: self,
+                    disagreement,
+                }
+            })?;
+        }
+        Ok(device)
+    }
+
+    fn open(self) -> Result<Device, BackendError> {
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => Ok(Device::flex()),

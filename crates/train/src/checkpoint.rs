@@ -94,10 +94,10 @@ impl Origin {
     }
 
     /// Refuses the state of other settings or images; `self` is what the run is `now`.
-    fn check(&self, saved: &Self) -> Result<()> {
+    pub fn check(&self, saved: &Self) -> Result<()> {
         let (now, then) = (&self.settings, &saved.settings);
         for name in now.keys().chain(then.keys()) {
-            if now.get(name) != then.get(name) {
+            if !agree(now.get(name), then.get(name)) {
                 let shown = |value: Option<&Value>| {
                     value.map_or("nothing".to_owned(), |value| value.to_string())
                 };
@@ -122,6 +122,15 @@ impl Origin {
             now_side = now.side,
         );
         Ok(())
+    }
+}
+
+/// Equal, but for the last digits of a float: serde_json reads some otherwise than they were written.
+fn agree(a: Option<&Value>, b: Option<&Value>) -> bool {
+    let float = |value: Option<&Value>| value?.as_f64();
+    match (float(a), float(b)) {
+        (Some(a), Some(b)) => (a - b).abs() <= 1e-14 * a.abs(),
+        _ => a == b,
     }
 }
 
@@ -205,27 +214,30 @@ struct Shared {
 
 impl PartFiles {
     /// Of model, optimiser and schedule, in this order.
-    ///
-    /// # Errors
-    ///
-    /// When what a training left that was killed while it saved cannot be cleared away.
-    pub fn new(run: &RunDir, origin: Origin, history: Arc<Mutex<History>>) -> Result<[Self; 3]> {
-        let folder = run.checkpoint_folder();
-        clear(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
+    pub fn new(run: &RunDir, origin: Origin, history: Arc<Mutex<History>>) -> [Self; 3] {
         let shared = Arc::new(Shared {
             run: run.clone(),
             origin,
             history,
             written: Mutex::default(),
         });
-        Ok(Part::ALL.map(|part| Self {
+        Part::ALL.map(|part| Self {
             part,
             shared: shared.clone(),
-        }))
+        })
     }
 }
 
-/// Deletes what has no name yet, or no more.
+/// Makes the folder of checkpoints, and deletes in it what a training left that was killed while it saved or deleted.
+///
+/// # Errors
+///
+/// When the folder cannot be written.
+pub fn prepare(run: &RunDir) -> Result<()> {
+    let folder = run.checkpoint_folder();
+    clear(&folder).with_context(|| format!("cannot write {}", folder.display()))
+}
+
 fn clear(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for entry in fs::read_dir(folder)? {

@@ -98,6 +98,12 @@ impl History {
             .copied()
     }
 
+    /// The highest training ELBO of an epoch.
+    pub fn best_in_training(&self) -> Option<f64> {
+        let elbos = self.rows.iter().map(|row| row.train_elbo);
+        elbos.max_by(f64::total_cmp)
+    }
+
     /// The row of the last epoch.
     pub fn last(&self) -> Option<EpochRow> {
         self.rows.last().copied()

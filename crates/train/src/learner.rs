@@ -33,9 +33,9 @@ pub struct Trainee {
     /// What is validated and used.
     average: WeightAverage<Vae>,
     clip: GradientClip,
-    /// The updates so far.
+    /// The updates of an epoch, at whose end the average is up to date.
     #[module(skip)]
-    updates: usize,
+    steps: usize,
     #[module(skip)]
     anneal: Annealing,
     #[module(skip)]
@@ -43,21 +43,25 @@ pub struct Trainee {
 }
 
 impl Trainee {
-    pub fn new(vae: Vae, anneal: Annealing, device: &Device) -> Self {
+    /// Before its first epoch, of `steps` updates.
+    pub fn new(vae: Vae, anneal: Annealing, steps: usize, device: &Device) -> Self {
         let vae = vae.materialize();
         Self {
             average: WeightAverage::new(&vae),
             vae,
             clip: GradientClip::new(device),
-            updates: 0,
+            steps,
             anneal,
             watch: None,
         }
     }
 
-    /// The same, to go on from a checkpoint after this many updates.
-    pub fn after(self, updates: usize) -> Self {
-        Self { updates, ..self }
+    /// The same, to go on from a checkpoint after this many epochs.
+    pub fn after(self, epochs: usize) -> Self {
+        Self {
+            average: self.average.after(epochs * self.steps),
+            ..self
+        }
     }
 
     /// The model with its weights averaged over the last part of training.
@@ -97,12 +101,11 @@ impl TrainStep for Trainee {
     ) -> Self {
         let gradients = self.clip.clip(&self.vae, gradients);
         let stepped = optimizer.step(rate, self, gradients);
-        let updates = stepped.updates + 1;
-        Self {
-            average: stepped.average.follow(&stepped.vae, updates),
-            updates,
-            ..stepped
+        let mut average = stepped.average.follow(&stepped.vae);
+        if average.updates().is_multiple_of(stepped.steps) {
+            average = average.up_to_date(&stepped.vae);
         }
+        Self { average, ..stepped }
     }
 }
 
@@ -197,6 +200,9 @@ impl ItemLazy for StepOutput {
             .all(|number| number.is_finite())
         {
             return Err(self.diverged("the loss is not finite", gradient_norm));
+        }
+        if !gradient_norm.is_finite() {
+            return Err(self.diverged("the gradient before is not finite", gradient_norm));
         }
         if let Some(divergence) = self
             .watch

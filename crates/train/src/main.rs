@@ -7,6 +7,8 @@ mod checkpoint;
 mod cli;
 mod config;
 mod data;
+#[cfg(feature = "flex")]
+mod device_check;
 mod evaluate;
 mod history;
 mod learner;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     backend::Backend,
-    checkpoint::Sum,
+    checkpoint::{Origin, Sum},
     config::RunConfig,
     data::DatasetName,
     history::{EpochRow, History},
@@ -51,6 +51,8 @@ pub struct Summary {
     pub backend: Backend,
     /// What `model.bpk` was.
     pub model: Sum,
+    /// And what it is of.
+    pub origin: Origin,
 }
 
 impl RunDir {
@@ -68,20 +70,25 @@ impl RunDir {
                     })?;
                 }
                 match fs::create_dir(path) {
+                    // What a process left that was killed before its first word.
+                    Err(_) if is_empty(path) => {}
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
                         "the run folder {path} exists: continue it with --resume {path}, or name \
                          another one with --output",
                         path = path.display()
                     ),
-                    created => created,
+                    created => created.with_context(|| {
+                        format!("cannot create the run folder {}", path.display())
+                    })?,
                 }
-                .with_context(|| format!("cannot create the run folder {}", path.display()))?;
                 path.to_owned()
             }
             None => first_free(Path::new("runs"), &short_name(&config.dataset))?,
         };
         let run = Self { path };
         run.save_config(config)?;
+        sync(run.path.parent().unwrap_or(&run.path))
+            .with_context(|| format!("cannot write {}", run.path.display()))?;
         Ok(run)
     }
 
@@ -150,8 +157,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// When there are none, or they are not those that `summary.json` was written with.
-    pub fn model(&self) -> Result<(Vec<u8>, Option<usize>)> {
+    /// When there are none, or they are not those that `summary.json` was written with, or not of `origin`.
+    pub fn model(&self, origin: &Origin) -> Result<(Vec<u8>, Option<usize>)> {
         let file = self.model_file();
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let summary = fs::read(self.path.join("summary.json")).ok();
@@ -165,12 +172,14 @@ impl RunDir {
                 "{} is damaged: it is not what summary.json was written with, and there is no checkpoint",
                 file.display()
             );
+            (origin.check(&summary.origin))
+                .with_context(|| format!("the weights {} do not fit", file.display()))?;
         }
         Ok((bytes, summary.map(|summary| summary.best_epoch)))
     }
 
     /// Keeps other processes from training here for as long as what is returned lives; a process that is killed keeps
-    /// nobody out. None, after a warning, where the file system has no locks.
+    /// nobody out. None, after a warning, where that cannot be had, as on some network file systems.
     ///
     /// # Errors
     ///
@@ -185,15 +194,12 @@ impl RunDir {
                 "another process trains in {}: wait for its end, or stop it",
                 self.path.display()
             ),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            Err(TryLockError::Error(error)) => {
                 warn(format_args!(
-                    "warning: {}: {error}; see to it that no other process trains in this folder",
+                    "warning: cannot lock {}: {error}; see to it that no other process trains in this folder",
                     path.display()
                 ));
                 Ok(None)
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
             }
         }
     }
@@ -306,8 +312,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
+    sync_file(&file)
+}
+
+fn sync_file(file: &File) -> io::Result<()> {
     match file.sync_all() {
-        // What is no file of a disk, like /dev/full.
+        // Nothing that can be synchronised: /dev/full, or a folder on some file systems.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }
@@ -321,12 +331,12 @@ pub fn sync(folder: &Path) -> io::Result<()> {
     }
     // The parent of a name alone is the empty path.
     let here = Path::new(".");
-    File::open(if folder.as_os_str().is_empty() {
+    let folder = if folder.as_os_str().is_empty() {
         here
     } else {
         folder
-    })?
-    .sync_all()
+    };
+    sync_file(&File::open(folder)?)
 }
 
 /// What a data set is called in the name of a folder.
@@ -337,6 +347,14 @@ fn short_name(dataset: &DatasetName) -> String {
             .map_or("images".into(), |name| name.to_string_lossy().into_owned()),
         named => named.to_string(),
     }
+}
+
+/// Whether it is a folder with nothing in it, but perhaps the half of a configuration.
+fn is_empty(path: &Path) -> bool {
+    let half = |name: io::Result<fs::DirEntry>| {
+        name.is_ok_and(|entry| entry.file_name() == "config.json.part")
+    };
+    fs::read_dir(path).is_ok_and(|mut names| names.all(half))
 }
 
 fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {

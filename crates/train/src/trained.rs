@@ -71,19 +71,19 @@ impl Trained {
         config.validate(pixels)?;
         let vae = config.model(pixels).init(&device);
 
+        // An evaluation may have other settings than training, but not weights of another run.
+        let origin = Origin::new(&run.config()?, &splits);
         let left = run.model_file();
         let (vae, epoch, file) =
             if epoch.is_none() && run.checkpoints().is_empty() && left.is_file() {
-                let (bytes, epoch) = run.model()?;
+                let (bytes, epoch) = run.model(&origin)?;
                 let record = record(bytes).with_context(|| {
                     format!("{} is damaged, and there is no checkpoint", left.display())
                 })?;
                 (fit(vae, record, &left, side)?, epoch, left)
             } else {
-                // An evaluation may have other settings than training, but not weights of another run.
-                let origin = Origin::new(&run.config()?, &splits);
                 let (epoch, file, record) = read_checkpoint(run, epoch, &origin)?;
-                let trainee = Trainee::new(vae, config.anneal, &device);
+                let trainee = Trainee::new(vae, config.anneal, 1, &device);
                 let trainee = fit(trainee, record, &file, side)?;
                 (trainee.averaged().clone(), Some(epoch), file)
             };

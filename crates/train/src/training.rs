@@ -91,13 +91,14 @@ impl Session {
         };
         let done = run.checkpoints().last().copied().unwrap_or(0);
         let mut history = History::load(&run.metrics_file())?;
-        // One row may come before the first checkpoint.
+        // Two rows may come before the first checkpoint, which is saved while the second epoch is trained.
         ensure!(
-            done > 0 || (history.len() <= 1 && !run.model_file().exists()),
+            done > 0 || (history.len() <= 2 && !run.model_file().exists()),
             "{run} has no checkpoint left to go on from, and training from the start would replace its results: \
              begin a new run with --config {run}/config.json",
             run = run.path().display()
         );
+        checkpoint::prepare(&run)?;
         history.truncate(done);
         ensure!(
             history.len() == done,
@@ -131,7 +132,7 @@ impl Session {
             )?;
         }
         let [model_files, optim_files, scheduler_files] =
-            PartFiles::new(&self.run, origin, self.history.clone())?;
+            PartFiles::new(&self.run, origin, self.history.clone());
         self.run.save_config(config)?;
 
         let interrupter = Interrupter::new();
@@ -176,16 +177,19 @@ impl Session {
         let pixels = self.splits.train.pixels_per_image();
         let device = self.device.clone().autodiff();
         let vae = self.config.model(pixels).init(&device);
-        let history = self.history.lock().expect("no panic while locked");
-        let best = history.best_of(|_| true).map(|row| row.valid_elbo);
         let steps = self
             .splits
             .train
             .len()
             .div_ceil(self.config.batch_size.get());
-        Trainee::new(vae, self.config.anneal, &device)
-            .after(self.done * steps)
-            .watched(Watch::new(pixels, self.config.batch_size.get(), best))
+        let mut watch = Watch::new(pixels, self.config.batch_size.get());
+        let history = self.history.lock().expect("no panic while locked");
+        if let Some(best) = history.best_in_training() {
+            watch = watch.after(self.done * steps, best);
+        }
+        Trainee::new(vae, self.config.anneal, steps, &device)
+            .after(self.done)
+            .watched(watch)
     }
 
     fn loader(&self, images: &Images, role: Role) -> Arc<EpochLoader> {
@@ -250,11 +254,14 @@ impl Session {
             return Ok(());
         };
         let best = run.best()?;
+        let origin = Origin::new(&self.config, &self.splits);
         let trained = Trained::new(&run, self.config, self.device, self.splits)?;
         let model = trained.vae.clone().into_record().into_bytes()?;
         run.write("model.bpk", &model)?;
 
-        let history = self.history.lock().expect("not poisoned");
+        let mut history = self.history.lock().expect("not poisoned");
+        // Of what is saved.
+        history.truncate(epochs);
         let (seconds, last) = (history.seconds(), history.last());
         let summary = Summary {
             epochs,
@@ -265,6 +272,7 @@ impl Session {
             seconds,
             backend: trained.config.backend,
             model: Sum::of(&model),
+            origin,
         };
         let mut json = serde_json::to_string_pretty(&summary)?;
         json.push('\n');

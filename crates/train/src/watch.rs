@@ -39,27 +39,34 @@ pub struct Divergence {
 }
 
 impl Watch {
-    /// For batches of `batch` images of `pixels` pixels; `best` is the ELBO of the best epoch of a run that goes on.
+    /// For batches of `batch` images of `pixels` pixels.
     ///
     /// The ELBO may fall below its best by half of what an image costs where nothing is known of it, ln 2 a pixel: far
     /// beyond what means differ by, and far less than what an explosion takes.
-    pub fn new(pixels: usize, batch: usize, best: Option<f64>) -> Self {
+    pub fn new(pixels: usize, batch: usize) -> Self {
         let horizon = STEPS.max(IMAGES / batch as f64);
         let state = State {
             range: pixels as f64 * std::f64::consts::LN_2 / 2.0,
             horizon,
-            first: if best.is_some() {
-                0
-            } else {
-                5 * horizon as usize
-            },
-            best,
+            first: 5 * horizon as usize,
+            best: None,
             steps: 0,
             mean: 0.0,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
         }
+    }
+
+    /// For a training that goes on after `updates`, whose best epoch had the ELBO `best` in training.
+    pub fn after(self, updates: usize, best: f64) -> Self {
+        let mut state = self.state.lock().expect("no panic while locked");
+        // Not before there is a mean again.
+        let horizon = state.horizon as usize;
+        state.first = state.first.saturating_sub(updates).max(horizon);
+        state.best = Some(best);
+        drop(state);
+        self
     }
 
     /// Takes note of a step's ELBO, which is `maximised` or not, and tells whether training has diverged.
@@ -94,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_training_that_learns_and_wavers_is_left_alone() {
-        let watch = Watch::new(784, 100, None);
+        let watch = Watch::new(784, 100);
         let learning = (0..2000).map(|t| {
             let noise = 40.0 * f64::from(t * 7919 % 13 - 6) / 6.0;
             -540.0 * f64::from(-t).exp2().max(0.2) + noise
@@ -104,19 +111,19 @@ mod tests {
         assert_eq!(first(&watch, [-1100.0, -110.0, -110.0]), None);
         // The first steps are judged mildly, from wherever they start.
         let start = (0..100).map(|t| -1000.0 - 20.0 * f64::from(t));
-        assert_eq!(first(&Watch::new(64, 100, None), start), None);
+        assert_eq!(first(&Watch::new(64, 100), start), None);
     }
 
     /// Images of which some cost nothing and some a lot, one at a time, a dozen of a kind after another.
     #[test]
     fn odd_images_in_small_batches_are_no_divergence() {
         let unlike = (0..20_000).map(|t| if t / 12 % 5 < 2 { -530.0 } else { -5.0 });
-        assert_eq!(first(&Watch::new(784, 1, None), unlike), None);
+        assert_eq!(first(&Watch::new(784, 1), unlike), None);
     }
 
     #[test]
     fn what_happened_on_mnist_is_noticed_within_some_steps() {
-        let watch = Watch::new(784, 100, None);
+        let watch = Watch::new(784, 100);
         assert_eq!(first(&watch, [-110.0; 500]), None);
         let (step, Divergence { best, now }) = first(&watch, [-835.0; 100]).unwrap();
         assert!(step < 10, "{step}");
@@ -129,17 +136,18 @@ mod tests {
     #[test]
     fn a_training_that_never_learned_is_noticed_too() {
         let growing = (0..200).map(|t| -540.0 - 60.0 * f64::from(t));
-        let (step, _) = first(&Watch::new(784, 100, None), growing).unwrap();
+        let (step, _) = first(&Watch::new(784, 100), growing).unwrap();
         assert!(step <= 100, "{step}");
         let far_beyond = [-540.0, -1e6, -1e6];
-        assert_eq!(first(&Watch::new(784, 100, None), far_beyond).unwrap().0, 1);
-        let resumed = Watch::new(784, 100, Some(-100.0));
-        assert_eq!(first(&resumed, [-400.0]).unwrap().0, 0);
+        assert_eq!(first(&Watch::new(784, 100), far_beyond).unwrap().0, 1);
+        // Not before there is a mean.
+        let resumed = Watch::new(784, 100).after(10_000, -100.0);
+        assert_eq!(first(&resumed, [-400.0; 100]).unwrap().0, 20);
     }
 
     #[test]
     fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
-        let watch = Watch::new(64, 100, Some(-30.0));
+        let watch = Watch::new(64, 100).after(10_000, -30.0);
         assert_eq!(watch.see(-3000.0, false), None);
         assert!(watch.see(-1e6, false).is_some());
     }

@@ -1,0 +1,225 @@
+//! A device that computes wrong numbers must not train.
+//!
+//! GPU drivers have done so: a run then ends well, having learned nothing. So before the first step each operation
+//! that a training uses is computed on the device and on the CPU, with the same random numbers.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Gradients, Tensor, TensorData, activation::sigmoid},
+};
+use burn_flows::{FlowConfig, Planar, PlanarConstraint};
+use flow_vae::{Activation, Vae, VaeConfig};
+use rand::{SeedableRng, rngs::ChaCha8Rng};
+
+use crate::random::fill_normal;
+
+/// Something that is computed on both.
+struct Operation {
+    name: &'static str,
+    run: fn(&Device) -> Vec<Vec<f32>>,
+}
+
+const OPERATIONS: [Operation; 5] = [
+    Operation {
+        name: "products of matrices",
+        run: products,
+    },
+    Operation {
+        name: "sums",
+        run: sums,
+    },
+    Operation {
+        name: "elementary functions",
+        run: elementary,
+    },
+    Operation {
+        name: "planar layers and their gradients",
+        run: planar,
+    },
+    Operation {
+        name: "a training step of a small VAE",
+        run: step,
+    },
+];
+
+/// Two devices add in different orders and have different elementary functions, all of them good to some 1e-6 of the
+/// largest number; what is wrong is wrong by far more than this.
+const TOLERANCE: f32 = 1e-3;
+
+/// Where a device disagrees with the CPU.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} come out wrong: {got} where the CPU has {expected}")]
+pub struct Disagreement {
+    operation: &'static str,
+    got: f32,
+    expected: f32,
+}
+
+/// Compares `device` with `cpu`.
+///
+/// # Errors
+///
+/// With the first operation in which they disagree.
+pub fn check(device: &Device, cpu: &Device) -> Result<(), Disagreement> {
+    compare(&OPERATIONS, device, cpu)
+}
+
+fn compare(operations: &[Operation], device: &Device, cpu: &Device) -> Result<(), Disagreement> {
+    for Operation { name, run } in operations {
+        for (got, expected) in run(device).iter().zip(run(cpu)) {
+            let scale = expected.iter().fold(0.0, |most: f32, e| most.max(e.abs()));
+            for (&got, &expected) in got.iter().zip(&expected) {
+                // Not the other way round: what is no number is no agreement.
+                if !((got - expected).abs() <= TOLERANCE * scale) {
+                    return Err(Disagreement {
+                        operation: name,
+                        got,
+                        expected,
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same normal numbers on every device.
+fn normal<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let mut values = vec![0.0; shape.iter().product()];
+    fill_normal(&mut ChaCha8Rng::seed_from_u64(seed), &mut values);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Of odd, of usual and of long sides.
+fn products(device: &Device) -> Vec<Vec<f32>> {
+    [[7, 13, 5], [100, 64, 40], [33, 784, 100]]
+        .map(|[rows, inner, columns]| {
+            let a = normal([rows, inner], 1, device);
+            numbers(a.matmul(normal([inner, columns], 2, device)))
+        })
+        .into()
+}
+
+fn sums(device: &Device) -> Vec<Vec<f32>> {
+    let x = normal([100, 784], 3, device);
+    vec![
+        numbers(x.clone().sum_dim(0)),
+        numbers(x.clone().sum_dim(1)),
+        numbers(x.square().sum()),
+    ]
+}
+
+fn elementary(device: &Device) -> Vec<Vec<f32>> {
+    let x = normal([1000], 4, device) * 3.0;
+    vec![
+        numbers(x.clone().exp()),
+        numbers(x.clone().abs().add_scalar(0.1).log()),
+        numbers(x.clone().tanh()),
+        numbers(x.clone().abs().sqrt()),
+        numbers(sigmoid(x)),
+    ]
+}
+
+fn planar(device: &Device) -> Vec<Vec<f32>> {
+    let (owners, layers, dim) = (33, 5, 6);
+    let device = &device.clone().autodiff();
+    let raw = normal([owners, layers, 2 * dim + 1], 5, device).require_grad();
+    let z = normal([2 * owners, dim], 6, device).require_grad();
+    let moved = Planar::new(raw.clone(), PlanarConstraint::Paper).forward(z.clone());
+    let loss = (moved.value.clone() * normal([2 * owners, dim], 7, device)).sum()
+        + (moved.log_det.clone() * normal([2 * owners], 8, device)).sum();
+    let gradients = loss.backward();
+    vec![
+        numbers(moved.value),
+        numbers(moved.log_det),
+        numbers(raw.grad(&gradients).expect("a leaf")),
+        numbers(z.grad(&gradients).expect("a leaf")),
+    ]
+}
+
+fn step(device: &Device) -> Vec<Vec<f32>> {
+    let config = VaeConfig {
+        pixels: 50,
+        latent_dim: 3,
+        hidden: vec![20],
+        activation: Activation::Maxout { window: 4 },
+        flow: FlowConfig::planar(2),
+    };
+    // The same weights on every device.
+    let on_the_cpu = Device::flex();
+    on_the_cpu.seed(9);
+    let weights = config.init(&on_the_cpu).into_record();
+    let device = &device.clone().autodiff();
+    let vae: Vae = config.init(device).load_record(weights);
+    let images = sigmoid(normal([40, 50], 10, device))
+        .greater_elem(0.5)
+        .float();
+    let terms = vae.terms(images, normal([40, 3], 11, device));
+    let elbo = terms.elbo();
+    let mut gradients = AllGradients {
+        gradients: &elbo.clone().mean().backward(),
+        numbers: vec![numbers(elbo)],
+    };
+    vae.visit(&mut gradients);
+    gradients.numbers
+}
+
+struct AllGradients<'a> {
+    gradients: &'a Gradients,
+    numbers: Vec<Vec<f32>>,
+}
+
+impl ModuleVisitor for AllGradients<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let gradient = param.val().grad(self.gradients).expect("a weight");
+        self.numbers.push(numbers(gradient));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_agrees_with_itself_and_with_another() {
+        check(&Device::flex(), &Device::flex()).unwrap();
+        #[allow(deprecated)]
+        check(&Device::ndarray(), &Device::flex()).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        fn doubled(device: &Device) -> Vec<Vec<f32>> {
+            let wrong = *device != Device::flex();
+            let mut numbers = sums(device);
+            numbers[1][50] *= if wrong { 1.01 } else { 1.0 };
+            numbers
+        }
+        fn lost(device: &Device) -> Vec<Vec<f32>> {
+            let wrong = *device != Device::flex();
+            let mut numbers = planar(device);
+            if wrong {
+                numbers[3][0] = f32::NAN;
+            }
+            numbers
+        }
+        #[allow(deprecated)]
+        let other = Device::ndarray();
+        for run in [doubled, lost] {
+            let operations = [
+                OPERATIONS.into_iter().next().unwrap(),
+                Operation { name: "these", run },
+            ];
+            let error = compare(&operations, &other, &Device::flex()).unwrap_err();
+            assert!(
+                error.to_string().starts_with("these come out wrong"),
+                "{error}"
+            );
+            compare(&operations, &Device::flex(), &Device::flex()).unwrap();
+        }
+    }
+}
