@@ -8,9 +8,14 @@ mod cli;
 mod config;
 mod data;
 mod evaluate;
+#[cfg(test)]
+mod heap;
 mod history;
+#[cfg(test)]
+mod hostile;
 mod learner;
 mod optimizer;
+mod pack;
 mod picture;
 mod process;
 mod progress;
