@@ -183,16 +183,3 @@ fn a_rate_that_no_configuration_holds_exactly() {
     at.train("--resume run --epochs 2").succeeds();
     at.train("--resume run --epochs 3").succeeds();
 }
-
-#[cfg(unix)]
-#[test]
-fn a_folder_whose_name_is_not_text() {
-    use std::os::unix::ffi::OsStrExt;
-    let at = Place::new();
-    let mut command = std::process::Command::new(end_to_end::program());
-    command.args(["--data-dir".as_ref(), std::ffi::OsStr::from_bytes(b"\xff")]);
-    at.spawn(command)
-        .finish()
-        .fails(1, &["--data-dir", "UTF-8"]);
-    assert!(at.files().is_empty());
-}

@@ -148,6 +148,17 @@ impl Place {
         parameters(&vae.expect("the weights of the tiny model"))
     }
 
+    /// All numbers in a file of weights or of an optimiser's state, of `f32` alone, in their order there.
+    #[track_caller]
+    pub fn pack(&self, file: &str) -> Vec<f32> {
+        let bytes = self.bytes(file);
+        let size = u32::from_le_bytes(bytes[6..10].try_into().expect("a header"));
+        // The header, the description, and then numbers from the next multiple of 256 on.
+        let start = (10 + size as usize).next_multiple_of(256);
+        let numbers = bytes.get(start..).unwrap_or_default().as_chunks().0;
+        numbers.iter().copied().map(f32::from_le_bytes).collect()
+    }
+
     /// All of a run's `metrics.csv` but the times: to the last digit, since floats are written so that
     /// they are read back.
     #[track_caller]

@@ -99,6 +99,15 @@ impl Running {
         assert!(kill.expect("the command kill").success());
     }
 
+    /// The memory that it has now, in bytes, as Linux counts it.
+    pub fn memory(&self) -> usize {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).expect("Linux, and it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.expect("a size").trim().trim_end_matches(" kB");
+        1024 * kib.parse::<usize>().expect("a number")
+    }
+
     /// Whether it has not ended yet.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()

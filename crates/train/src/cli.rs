@@ -60,7 +60,7 @@ pub struct TrainArgs {
     )]
     pub dataset: Option<DatasetName>,
 
-    /// Folder of the IDX files of mnist or fashion-mnist [default: burn-dataset's cache folder]
+    /// Folder of the data set's IDX files [default: a folder's own, else burn-dataset's cache folder]
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub data_dir: Option<PathBuf>,
 
@@ -303,7 +303,7 @@ pub struct Place {
     #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
     pub backend: Option<Backend>,
 
-    /// Folder of the IDX files, when it is not where training found them
+    /// Folder of the data set's IDX files, when it is not where training found them
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
 }
@@ -342,10 +342,15 @@ impl TrainArgs {
 
     /// `base` under the flags.
     pub fn apply(&self, base: RunConfig) -> RunConfig {
+        let (dataset, data_dir) = match &self.dataset {
+            // Another data set is elsewhere.
+            Some(other) if *other != base.dataset => (other.clone(), None),
+            _ => (base.dataset, base.data_dir),
+        };
         RunConfig {
             backend: self.backend.unwrap_or(base.backend),
-            dataset: self.dataset.clone().unwrap_or(base.dataset),
-            data_dir: self.data_dir.clone().or(base.data_dir),
+            dataset,
+            data_dir: self.data_dir.clone().or(data_dir),
             binarization: self.binarization.unwrap_or(base.binarization),
             flow: self.flow.unwrap_or(base.flow),
             layers: self.layers.unwrap_or(base.layers),

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -156,19 +156,38 @@ impl RunConfig {
         })
     }
 
-    /// As it comes back from its file, where it does: serde_json reads some floats of more than 15 digits, or far from 1, a
-    /// digit off, and what is trained with should be what is saved.
-    pub fn as_saved(mut self) -> Self {
-        // Some are read to and fro between two values for ever.
-        for _ in 0..8 {
-            let text = serde_json::to_string(&self);
-            match text.and_then(|text| serde_json::from_str(&text)) {
-                Ok(read) if read != self => self = read,
-                // What has no text is refused for what it is.
-                _ => break,
-            }
+    /// As it comes back from its file: serde_json reads one float in ten a digit off where it has more than 15, and what is
+    /// trained with has to be what is saved. The nearest rates that it reads as they are.
+    pub fn as_saved(self) -> Self {
+        let reads = |rate: &f64| {
+            let text = serde_json::to_string(rate).expect("a number");
+            serde_json::from_str(&text).is_ok_and(|read: f64| read == *rate)
+        };
+        let nearest = |rate: f64| {
+            let bits = rate.to_bits();
+            let near = (0..1000).flat_map(|i| [bits.saturating_sub(i), bits.saturating_add(i)]);
+            near.map(f64::from_bits).find(reads).unwrap_or(rate)
+        };
+        Self {
+            lr: nearest(self.lr),
+            flow_lr: nearest(self.flow_lr),
+            ..self
         }
-        self
+    }
+
+    /// This configuration, from whatever folder it is used.
+    ///
+    /// # Errors
+    ///
+    /// When the current folder is not known.
+    pub fn absolute(self) -> Result<Self> {
+        let unknown = "cannot tell where the data are from any other folder";
+        let data_dir = self.data_dir.as_deref().map(path::absolute).transpose();
+        Ok(Self {
+            dataset: self.dataset.absolute().context(unknown)?,
+            data_dir: data_dir.context(unknown)?,
+            ..self
+        })
     }
 
     /// The configuration as it is saved.
@@ -184,10 +203,18 @@ impl RunConfig {
     ///
     /// With the flag at fault and what it takes.
     pub fn validate(&self, pixels: usize) -> Result<()> {
-        if let Some(folder) = &self.data_dir {
+        let folder = match &self.dataset {
+            DatasetName::Folder(folder) => Some(folder),
+            _ => None,
+        };
+        for (flag, folder) in [
+            ("--dataset", folder),
+            ("--data-dir", self.data_dir.as_ref()),
+        ] {
+            let Some(folder) = folder else { continue };
             ensure!(
                 folder.to_str().is_some(),
-                "--data-dir {}: config.json holds no path that is not UTF-8; give the folder another name, or a link",
+                "{flag} {}: config.json holds no path that is not UTF-8; give the folder another name, or a link",
                 folder.display()
             );
         }
@@ -266,8 +293,20 @@ mod tests {
             given,
             "serde_json reads it as it is: as_saved has become needless"
         );
-        let saved = given.as_saved();
+        let saved = given.clone().as_saved();
         assert_eq!(read(&saved), saved);
+        for exponent in -320..=308 {
+            let lr: f64 = format!("1e{exponent}").parse().unwrap();
+            let saved = RunConfig {
+                lr,
+                ..given.clone()
+            }
+            .as_saved();
+            assert_eq!(read(&saved), saved);
+            // Subnormal numbers are far apart.
+            let near = 1e-12 * lr + f64::MIN_POSITIVE;
+            assert!((saved.lr - lr).abs() <= near, "{lr} became {}", saved.lr);
+        }
     }
 
     #[test]

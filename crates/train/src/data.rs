@@ -10,8 +10,9 @@ mod mnist;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub use loader::{Batch, Batching, EpochLoader, Role, StepNumber};
 pub struct Images {
     side: usize,
     /// The pixels of the whole data set, of which this is a part.
-    pixels: Arc<[u8]>,
+    pixels: Arc<Vec<u8>>,
     range: Range<usize>,
 }
 
@@ -42,7 +43,7 @@ impl Images {
         assert_eq!(count * side * side, pixels.len(), "a partial image");
         Self {
             side,
-            pixels: pixels.into(),
+            pixels: Arc::new(pixels),
             range: 0..count,
         }
     }
@@ -171,23 +172,39 @@ impl From<DatasetName> for String {
     }
 }
 
+impl DatasetName {
+    /// This data set, from whatever folder it is named.
+    ///
+    /// # Errors
+    ///
+    /// When the current folder is not known.
+    pub fn absolute(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Folder(folder) => Self::Folder(path::absolute(folder)?),
+            named => named,
+        })
+    }
+}
+
 /// Reads a data set and splits it.
 ///
-/// `data_dir` is the folder of the files of `mnist` or `fashion-mnist`; without it they are looked
-/// for in burn-dataset's cache folder, and MNIST's are downloaded into it. The digits have no
-/// files, and a folder is its own place: neither looks at `data_dir`.
+/// `data_dir` is the folder of its files; without it a folder is its own place, and `mnist` and
+/// `fashion-mnist` are looked for in burn-dataset's cache folder, into which MNIST's are downloaded.
 ///
 /// # Errors
 ///
 /// See [`DataError`].
 pub fn load(dataset: &DatasetName, data_dir: Option<&Path>) -> Result<Splits, DataError> {
     match (dataset, data_dir) {
-        (DatasetName::Digits, _) => Ok(digits::load()),
-        (DatasetName::Folder(folder), _) if !folder.is_dir() => Err(DataError::Unknown {
+        (DatasetName::Digits, None) => Ok(digits::load()),
+        (DatasetName::Digits, Some(folder)) => Err(DataError::NoFiles {
+            folder: folder.to_owned(),
+        }),
+        (_, Some(folder)) => mnist::load_folder(folder),
+        (DatasetName::Folder(folder), None) if !folder.is_dir() => Err(DataError::Unknown {
             name: dataset.to_string(),
         }),
-        (DatasetName::Folder(folder), _) => mnist::load_folder(folder),
-        (_, Some(folder)) => mnist::load_folder(folder),
+        (DatasetName::Folder(folder), None) => mnist::load_folder(folder),
         (DatasetName::Mnist, None) => mnist::load_or_download(),
         (DatasetName::FashionMnist, None) => {
             mnist::load_folder(&mnist::cache_folder("fashion-mnist")?)
@@ -201,11 +218,22 @@ pub enum DataError {
     /// The name is none of the known ones, nor a folder's.
     #[error(
         "there is no data set and no folder {name:?}: \
-         give digits, mnist, fashion-mnist, or the path of a folder of IDX files"
+         give digits, mnist, fashion-mnist, or the path of a folder of IDX files; \
+         of a run whose folder was moved, say with --data-dir where it is now"
     )]
     Unknown {
         /// What was asked for.
         name: String,
+    },
+
+    /// A folder was given for the digits.
+    #[error(
+        "--data-dir {folder}: the digits have no files; \
+         name the data set too, with --dataset, or leave --data-dir out"
+    )]
+    NoFiles {
+        /// What was given.
+        folder: PathBuf,
     },
 
     /// An image file is in none of its places.

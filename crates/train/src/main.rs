@@ -10,9 +10,14 @@ mod data;
 #[cfg(feature = "flex")]
 mod device_check;
 mod evaluate;
+#[cfg(test)]
+mod heap;
 mod history;
+#[cfg(test)]
+mod hostile;
 mod learner;
 mod optimizer;
+mod pack;
 mod picture;
 mod process;
 mod progress;

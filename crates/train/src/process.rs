@@ -1,6 +1,7 @@
 //! How this process uses the machine.
 
-#[global_allocator]
+#[cfg_attr(not(test), global_allocator)] // the tests have heap.rs
+#[cfg_attr(test, allow(dead_code))]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// To be called once, first of all, on the thread that trains.

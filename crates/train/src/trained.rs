@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use burn::{
     module::Module,
-    store::{ModuleRecord, RecordError},
+    store::ModuleRecord,
     tensor::{Bytes, Device, Tensor, TensorData},
 };
 use flow_vae::Vae;
@@ -18,6 +18,7 @@ use crate::{
     config::RunConfig,
     data::{self, FIXED_EPOCH, Images, Splits},
     learner::Trainee,
+    pack,
     random::{Purpose, fill_normal, stream},
     run_dir::RunDir,
 };
@@ -192,8 +193,10 @@ fn is_missing(error: &anyhow::Error) -> bool {
 
 /// The record in the bytes of a file. Burn's own reading of files leaves the tensors for later, and panics where the
 /// file is gone by then, as a training deletes checkpoints.
-fn record(bytes: Vec<u8>) -> Result<ModuleRecord, RecordError> {
-    ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
+fn record(bytes: Vec<u8>) -> Result<ModuleRecord> {
+    let bytes = Bytes::from_bytes_vec(bytes).shared();
+    pack::check_model(bytes.clone())?;
+    Ok(ModuleRecord::from_bytes(bytes)?)
 }
 
 /// `model` with the weights that were read from `path`.

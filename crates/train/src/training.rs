@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use burn::{
     module::Module,
-    optim::{OptimizerRecord, lr_scheduler::LrSchedulerRecord},
     tensor::{Bytes, Device},
     train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingError},
 };
@@ -21,6 +20,7 @@ use crate::{
     data::{self, EpochLoader, Images, Role, Splits},
     history::History,
     learner::{MeanMetric, Trainee},
+    pack,
     progress::{NoMetricFiles, Progress, say},
     run_dir::{RunDir, Summary},
     sample,
@@ -74,11 +74,13 @@ impl Session {
         let mut lock = resumed.as_ref().map(RunDir::lock).transpose()?.flatten();
         let config = match &resumed {
             Some(run) => args.apply(run.config()?),
-            None => args.config()?.as_saved(),
+            None => args.config()?,
         };
         let device = config.backend.device()?;
         let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
+        let config = config.absolute()?;
         config.validate(splits.train.pixels_per_image())?;
+        let config = config.as_saved();
 
         // Nothing is written before all that the user gave is known to be good.
         let run = match resumed {
@@ -90,6 +92,11 @@ impl Session {
             }
         };
         let done = run.checkpoints().last().copied().unwrap_or(0);
+        ensure!(
+            done <= config.epochs.get(),
+            "{} has {done} epochs already, and --epochs is how many there will be in all: give {done} or more",
+            run.path().display()
+        );
         let mut history = History::load(&run.metrics_file())?;
         // Two rows may come before the first checkpoint, which is saved while the second epoch is trained.
         ensure!(
@@ -98,13 +105,13 @@ impl Session {
              begin a new run with --config {run}/config.json",
             run = run.path().display()
         );
-        checkpoint::prepare(&run)?;
         history.truncate(done);
         ensure!(
             history.len() == done,
             "{} lacks epochs that the checkpoint of epoch {done} came after: put it back as it was",
             run.metrics_file().display()
         );
+        checkpoint::prepare(&run)?;
         Ok(Self {
             run,
             _lock: lock,
@@ -303,11 +310,14 @@ fn check_checkpoint(
     side: usize,
 ) -> Result<()> {
     load_weights(run, model.clone(), epoch, origin, side)?;
-    let (file, bytes) = checkpoint::read(run, epoch, Part::Optim, origin)?;
-    OptimizerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|_| damaged(&file))?;
-    let (file, bytes) = checkpoint::read(run, epoch, Part::Scheduler, origin)?;
-    LrSchedulerRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|_| damaged(&file))?;
-    Ok(())
+    let read = |part| {
+        let (file, bytes) = checkpoint::read(run, epoch, part, origin)?;
+        anyhow::Ok((file, Bytes::from_bytes_vec(bytes)))
+    };
+    let ((_, model), (file, optimizer)) = (read(Part::Model)?, read(Part::Optim)?);
+    pack::check_optimizer(optimizer, model).map_err(|_| damaged(&file))?;
+    let (file, scheduler) = read(Part::Scheduler)?;
+    pack::check_scheduler(scheduler).map_err(|_| damaged(&file))
 }
 
 /// The cause at the bottom of burn-train's error.

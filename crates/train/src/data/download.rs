@@ -1,22 +1,24 @@
 //! Downloads one gzipped IDX file, and leaves it unpacked or not at all.
 
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
-
-use super::idx;
+use sha2::{Digest, Sha256};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Downloads and unpacks `url` into the file `path`, which appears only when it is known to hold
-/// `count` images of `side * side` pixels. Shows a progress bar where standard error is a terminal.
-pub(super) fn fetch(url: &str, path: &Path, count: usize, side: usize) -> Result<(), BoxError> {
+/// The most that is unpacked: MNIST's larger file has 47,040,016 bytes.
+const MAX_BYTES: u64 = 50_000_000;
+
+/// Downloads and unpacks `url` into the file `path`, which appears only when its contents are known to have this
+/// checksum. Shows a progress bar where standard error is a terminal.
+pub(super) fn fetch(url: &str, path: &Path, sha256: &str) -> Result<(), BoxError> {
     let body = ureq::get(url)
         .config()
         .timeout_resolve(Some(Duration::from_secs(20)))
@@ -34,19 +36,19 @@ pub(super) fn fetch(url: &str, path: &Path, count: usize, side: usize) -> Result
         "downloading {msg} {wide_bar} {bytes}/{total_bytes} {eta}",
     )?);
     bar.set_message(url.rsplit('/').next().unwrap_or(url).to_owned());
-    let result = save(bar.wrap_read(body.into_reader()), path, count, side);
+    let result = save(bar.wrap_read(body.into_reader()), path, sha256);
     bar.finish_and_clear();
     result
 }
 
 /// Unpacks into a file of another name beside `path`, checks that, and renames it.
-fn save(zipped: impl Read, path: &Path, count: usize, side: usize) -> Result<(), BoxError> {
+fn save(zipped: impl Read, path: &Path, sha256: &str) -> Result<(), BoxError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     // With the process in its name, two runs started at once do not write into one file.
     let part = path.with_extension(format!("{}.part", process::id()));
-    let result = unpack(zipped, &part, count, side).and_then(|()| Ok(fs::rename(&part, path)?));
+    let result = unpack(zipped, &part, sha256).and_then(|()| Ok(fs::rename(&part, path)?));
     if result.is_err() {
         // It may be missing, and the first error is the one to report.
         let _ = fs::remove_file(&part);
@@ -54,17 +56,19 @@ fn save(zipped: impl Read, path: &Path, count: usize, side: usize) -> Result<(),
     result
 }
 
-fn unpack(zipped: impl Read, path: &Path, count: usize, side: usize) -> Result<(), BoxError> {
-    // One byte more than a right file has, so that a longer one is seen but not stored.
-    let limit = 16 + count * side * side + 1;
-    let mut bytes = MultiGzDecoder::new(zipped).take(limit as u64);
-    io::copy(&mut bytes, &mut File::create(path)?)?;
-    let images = idx::read(path).map_err(|error| format!("what was sent {error}"))?;
-    if (images.len(), images.side) != (count, side) {
-        let (len, width) = (images.len(), images.side);
-        return Err(format!("{len} images of {width} x {width} pixels were sent").into());
+fn unpack(zipped: impl Read, path: &Path, sha256: &str) -> Result<(), BoxError> {
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(zipped)
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)?;
+    let found = Sha256::digest(&bytes);
+    if format!("{found:x}") != sha256 {
+        return Err(format!(
+            "what was sent is not the file of MNIST: its SHA-256 is {found:x} instead of {sha256}"
+        )
+        .into());
     }
-    Ok(())
+    Ok(fs::write(path, bytes)?)
 }
 
 #[cfg(test)]
@@ -79,6 +83,10 @@ mod tests {
     /// Two images of 3 x 3 pixels.
     fn file() -> Vec<u8> {
         idx([0x0803, 2, 3, 3], &[7; 18])
+    }
+
+    fn sha256(bytes: &[u8]) -> String {
+        format!("{:x}", Sha256::digest(bytes))
     }
 
     /// Answers one request with the given bytes; the address to ask.
@@ -103,7 +111,12 @@ mod tests {
     fn a_good_file_arrives_unpacked() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/images");
-        fetch(&serve(response("200 OK", &gzip(&file()))), &path, 2, 3).unwrap();
+        fetch(
+            &serve(response("200 OK", &gzip(&file()))),
+            &path,
+            &sha256(&file()),
+        )
+        .unwrap();
         assert_eq!(fs::read(&path).unwrap(), file());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
@@ -112,7 +125,7 @@ mod tests {
     fn an_error_of_the_server_creates_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let url = serve(response("404 Not Found", b""));
-        let error = fetch(&url, &folder.path().join("new/images"), 2, 3).unwrap_err();
+        let error = fetch(&url, &folder.path().join("new/images"), "").unwrap_err();
         assert!(error.to_string().contains("404"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -121,19 +134,23 @@ mod tests {
     fn bad_files_leave_nothing_behind() {
         let zipped = gzip(&file());
         let whole = response("200 OK", &zipped);
-        let other_count = idx([0x0803, 1, 3, 3], &[7; 9]);
+        let other_pixel = idx([0x0803, 2, 3, 3], &[[7; 17].as_slice(), &[8]].concat());
         let longer = [file(), vec![0; 100]].concat();
         let answers = [
             whole[..whole.len() - 5].to_vec(),
             response("200 OK", &zipped[..zipped.len() - 5]),
             response("200 OK", b"<html>please log in</html>"),
             response("200 OK", &gzip(b"no images")),
-            response("200 OK", &gzip(&other_count)),
+            response("200 OK", &gzip(&other_pixel)),
             response("200 OK", &gzip(&longer)),
         ];
         for (i, answer) in answers.into_iter().enumerate() {
             let folder = tempfile::tempdir().unwrap();
-            let result = fetch(&serve(answer), &folder.path().join("images"), 2, 3);
+            let result = fetch(
+                &serve(answer),
+                &folder.path().join("images"),
+                &sha256(&file()),
+            );
             assert!(result.is_err(), "answer {i}");
             assert_eq!(
                 fs::read_dir(folder.path()).unwrap().count(),

@@ -11,25 +11,14 @@ use flate2::bufread::MultiGzDecoder;
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
-const HEADER_BYTES: usize = 16;
+const HEADER_BYTES: u64 = 16;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The largest set that is read. The largest known, EMNIST, has half of it.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The contents of an IDX file: at least one image of `side * side` pixels, `side > 0`.
-#[derive(Debug, PartialEq)]
-pub(super) struct IdxImages {
-    pub(super) side: usize,
-    pub(super) pixels: Vec<u8>,
-}
-
-impl IdxImages {
-    /// The number of images.
-    pub(super) fn len(&self) -> usize {
-        self.pixels.len() / (self.side * self.side)
-    }
-}
+/// The most that deflate makes of a byte: 258 bytes of two bits.
+const MAX_RATIO: u64 = 1032;
 
 /// Why a file is no usable image file.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +68,22 @@ pub enum IdxError {
         columns: u32,
     },
 
+    /// A gzip stream is too short for what its header promises.
+    #[error(
+        "its header promises {promised} bytes of pixels, more than {zipped} bytes of gzip can hold; \
+         delete it and fetch it again"
+    )]
+    TooShort {
+        /// Bytes of pixels by the header.
+        promised: u64,
+        /// Bytes of the file.
+        zipped: u64,
+    },
+
+    /// There is not enough memory.
+    #[error("its {0} bytes of pixels do not fit into the memory that is free")]
+    Memory(u64),
+
     /// The file ends early.
     #[error(
         "is cut short: its header promises {promised} bytes of pixels, it holds {found}; \
@@ -88,7 +93,7 @@ pub enum IdxError {
         /// Bytes of pixels by the header.
         promised: u64,
         /// Bytes of pixels in the file.
-        found: usize,
+        found: u64,
     },
 
     /// The file goes on after the last image.
@@ -96,65 +101,110 @@ pub enum IdxError {
     Trailing(u64),
 }
 
-/// Reads the images of a file; whether it is gzipped is seen from its first bytes, not its name.
-pub(super) fn read(path: &Path) -> Result<IdxImages, IdxError> {
-    let mut file = BufReader::new(File::open(path)?);
-    if file.fill_buf()?.starts_with(&GZIP_MAGIC) {
-        parse(MultiGzDecoder::new(file)).map_err(|error| match error {
-            IdxError::Read(error) => IdxError::Gzip(error),
-            error => error,
+/// An IDX file of at least one image of `side * side` pixels, `side > 0`, open behind its header.
+pub(super) struct IdxFile {
+    pub(super) count: usize,
+    pub(super) side: usize,
+    pixels: Pixels,
+}
+
+/// Where the pixels are still to be read.
+enum Pixels {
+    Plain(BufReader<File>),
+    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
+}
+
+impl IdxFile {
+    /// Opens a file; whether it is gzipped is seen from its first bytes, not its name.
+    ///
+    /// What a file promises is refused here where it is too short for it: nobody takes memory for that.
+    pub(super) fn open(path: &Path) -> Result<Self, IdxError> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut file = BufReader::new(file);
+        let zipped = file.fill_buf()?.starts_with(&GZIP_MAGIC);
+        let mut pixels = if zipped {
+            Pixels::Gzip(Box::new(MultiGzDecoder::new(file)))
+        } else {
+            Pixels::Plain(file)
+        };
+        let [count, side] = pixels.header()?;
+        let promised = u64::from(count) * u64::from(side) * u64::from(side);
+        let behind_header = size.saturating_sub(HEADER_BYTES);
+        if zipped && promised > size.saturating_mul(MAX_RATIO) {
+            let zipped = size;
+            return Err(IdxError::TooShort { promised, zipped });
+        }
+        if !zipped && promised > behind_header {
+            let found = behind_header;
+            return Err(IdxError::Truncated { promised, found });
+        }
+        Ok(Self {
+            count: count as usize,
+            side: side as usize,
+            pixels,
         })
-    } else {
-        parse(file)
+    }
+
+    /// The number of bytes of pixels.
+    pub(super) fn len(&self) -> usize {
+        self.count * self.side * self.side
+    }
+
+    /// Adds the pixels to `out`. Unpacks one byte more than the header promises at most, whatever the file holds.
+    pub(super) fn read(mut self, out: &mut Vec<u8>) -> Result<(), IdxError> {
+        let promised = self.len() as u64;
+        out.try_reserve_exact(self.len())
+            .map_err(|_| IdxError::Memory(promised))?;
+        match self.pixels.read(promised, out)? as u64 {
+            found if found < promised => Err(IdxError::Truncated { promised, found }),
+            _ if self.pixels.read(1, &mut Vec::new())? > 0 => Err(IdxError::Trailing(promised)),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Reads as many bytes as there are, at most one more than the header promises: neither a false
-/// header nor a gzip bomb can take memory that the file does not pay for.
-fn parse(mut reader: impl Read) -> Result<IdxImages, IdxError> {
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    reader
-        .by_ref()
-        .take(HEADER_BYTES as u64)
-        .read_to_end(&mut header)?;
-    let words: Vec<u32> = header
-        .as_chunks()
-        .0
-        .iter()
-        .map(|word| u32::from_be_bytes(*word))
-        .collect();
-    let (count, rows, columns) = match words[..] {
-        [IMAGES_MAGIC, count, rows, columns] => (count, rows, columns),
-        [] | [IMAGES_MAGIC, ..] => return Err(IdxError::NoHeader),
-        [LABELS_MAGIC, ..] => return Err(IdxError::Labels),
-        [magic, ..] => return Err(IdxError::Magic(magic)),
-    };
-
-    if count == 0 || rows == 0 || rows != columns {
-        return Err(IdxError::Shape {
-            count,
-            rows,
-            columns,
-        });
+impl Pixels {
+    /// Adds as many bytes as there are, `most` at most.
+    fn read(&mut self, most: u64, out: &mut Vec<u8>) -> Result<usize, IdxError> {
+        match self {
+            Self::Plain(file) => file.take(most).read_to_end(out).map_err(IdxError::Read),
+            Self::Gzip(file) => file.take(most).read_to_end(out).map_err(IdxError::Gzip),
+        }
     }
-    let promised = (u64::from(rows) * u64::from(columns))
-        .checked_mul(count.into())
-        .filter(|&bytes| bytes <= MAX_BYTES)
-        .ok_or(IdxError::TooLarge {
-            count,
-            rows,
-            columns,
-        })?;
 
-    let mut pixels = Vec::new();
-    reader.take(promised + 1).read_to_end(&mut pixels)?;
-    match pixels.len() {
-        found if (found as u64) < promised => Err(IdxError::Truncated { promised, found }),
-        found if found as u64 > promised => Err(IdxError::Trailing(promised)),
-        _ => Ok(IdxImages {
-            side: rows as usize,
-            pixels,
-        }),
+    /// The number of images and their width.
+    fn header(&mut self) -> Result<[u32; 2], IdxError> {
+        let mut header = Vec::new();
+        self.read(HEADER_BYTES, &mut header)?;
+        let words: Vec<u32> = header
+            .as_chunks()
+            .0
+            .iter()
+            .map(|word| u32::from_be_bytes(*word))
+            .collect();
+        let (count, rows, columns) = match words[..] {
+            [IMAGES_MAGIC, count, rows, columns] => (count, rows, columns),
+            [] | [IMAGES_MAGIC, ..] => return Err(IdxError::NoHeader),
+            [LABELS_MAGIC, ..] => return Err(IdxError::Labels),
+            [magic, ..] => return Err(IdxError::Magic(magic)),
+        };
+        if count == 0 || rows == 0 || rows != columns {
+            return Err(IdxError::Shape {
+                count,
+                rows,
+                columns,
+            });
+        }
+        (u64::from(rows) * u64::from(columns))
+            .checked_mul(count.into())
+            .filter(|&bytes| bytes <= MAX_BYTES)
+            .map(|_| [count, rows])
+            .ok_or(IdxError::TooLarge {
+                count,
+                rows,
+                columns,
+            })
     }
 }
 
@@ -164,6 +214,8 @@ pub(super) mod tests {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
+
+    use crate::heap::peak;
 
     use super::*;
 
@@ -179,11 +231,15 @@ pub(super) mod tests {
         encoder.finish().unwrap()
     }
 
-    fn read_bytes(bytes: &[u8]) -> Result<IdxImages, IdxError> {
+    /// The width of the images in the file that holds `bytes`, and their pixels.
+    fn read_bytes(bytes: &[u8]) -> Result<(usize, Vec<u8>), IdxError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images");
         fs::write(&path, bytes).unwrap();
-        read(&path)
+        let file = IdxFile::open(&path)?;
+        let (side, mut pixels) = (file.side, Vec::new());
+        file.read(&mut pixels)?;
+        Ok((side, pixels))
     }
 
     fn sample() -> (Vec<u8>, Vec<u8>) {
@@ -194,10 +250,8 @@ pub(super) mod tests {
     #[test]
     fn plain_and_gzipped_files_read_alike() {
         let (file, pixels) = sample();
-        let images = read_bytes(&file).unwrap();
-        assert_eq!((images.side, images.len()), (2, 3));
-        assert_eq!(images.pixels, pixels);
-        assert_eq!(read_bytes(&gzip(&file)).unwrap(), images);
+        assert_eq!(read_bytes(&file).unwrap(), (2, pixels.clone()));
+        assert_eq!(read_bytes(&gzip(&file)).unwrap(), (2, pixels));
     }
 
     #[test]
@@ -270,8 +324,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Products beyond 64 bits and sets beyond the limit; and a promise within it, which must not
-    /// be believed either.
+    /// Products beyond 64 bits and sets beyond the limit; and promises within it that the file is too short for.
     #[test]
     fn false_promises_take_no_memory() {
         for [count, side] in [[u32::MAX, u32::MAX], [2, 1 << 31], [(1 << 20) + 1, 32]] {
@@ -280,18 +333,35 @@ pub(super) mod tests {
                 Err(IdxError::TooLarge { .. })
             ));
         }
-        let images = parse(&idx([IMAGES_MAGIC, 1 << 20, 32, 32], &[0; 6])[..]);
+        let file = idx([IMAGES_MAGIC, 1 << 20, 32, 32], &[0; 6]);
+        let (plain, error) = peak(|| read_bytes(&file).unwrap_err());
         assert!(matches!(
-            images,
-            Err(IdxError::Truncated { promised, found: 6 }) if promised == MAX_BYTES
+            error,
+            IdxError::Truncated { promised, found: 6 } if promised == MAX_BYTES
         ));
+        let (zipped, error) = peak(|| read_bytes(&gzip(&file)).unwrap_err());
+        assert!(matches!(error, IdxError::TooShort { promised, .. } if promised == MAX_BYTES));
+        assert!(plain.max(zipped) < 1 << 20, "{plain}, {zipped} bytes");
     }
 
-    /// A bomb that promises four pixels and unpacks to 2^40 bytes is left after five.
+    /// A bomb that promises four pixels and holds 64 MiB is left after five.
     #[test]
     fn a_bomb_is_left_early() {
-        let header = idx([IMAGES_MAGIC, 1, 2, 2], &[]);
-        let bomb = header.chain(io::repeat(0).take(1 << 40));
-        assert!(matches!(parse(bomb), Err(IdxError::Trailing(4))));
+        let bomb = gzip(&idx([IMAGES_MAGIC, 1, 2, 2], &vec![0; 64 << 20]));
+        let (bytes, error) = peak(|| read_bytes(&bomb).unwrap_err());
+        assert!(matches!(error, IdxError::Trailing(4)));
+        assert!(bytes < 1 << 20, "{bytes} bytes");
+    }
+
+    /// What a file does hold takes its own size, once.
+    #[test]
+    fn pixels_are_held_once() {
+        let (size, zipped) = (
+            16 << 20,
+            gzip(&idx([IMAGES_MAGIC, 1 << 14, 32, 32], &vec![0; 16 << 20])),
+        );
+        let (bytes, pixels) = peak(|| read_bytes(&zipped).unwrap().1);
+        assert_eq!(pixels.len(), size);
+        assert!(bytes < size + (1 << 20), "{bytes} bytes");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::idx::{self, IdxImages};
+use super::idx::{IdxError, IdxFile};
 use super::{DataError, Images, Splits, download};
 
 /// The mirror that burn-dataset downloads from.
@@ -14,20 +14,20 @@ pub(super) struct ImageFile {
     pub(super) name: &'static str,
     /// The sub-folder in which burn-dataset keeps it.
     split: &'static str,
-    /// The number of its images in MNIST.
-    count: usize,
+    /// The SHA-256 of MNIST's, unpacked.
+    sha256: &'static str,
 }
 
 pub(super) const TRAIN: ImageFile = ImageFile {
     name: "train-images-idx3-ubyte",
     split: "train",
-    count: 60_000,
+    sha256: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
 };
 
 pub(super) const TEST: ImageFile = ImageFile {
     name: "t10k-images-idx3-ubyte",
     split: "test",
-    count: 10_000,
+    sha256: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
 };
 
 /// Reads MNIST from burn-dataset's cache folder, after downloading what is missing there.
@@ -37,7 +37,7 @@ pub(super) fn load_or_download() -> Result<Splits, DataError> {
         if find(&folder, &file).is_none() {
             let url = format!("{URL}/{}.gz", file.name);
             let path = folder.join(file.split).join(file.name);
-            download::fetch(&url, &path, file.count, 28).map_err(|reason| DataError::Download {
+            download::fetch(&url, &path, file.sha256).map_err(|reason| DataError::Download {
                 url,
                 folder: folder.clone(),
                 reason,
@@ -56,8 +56,8 @@ pub(super) fn cache_folder(name: &str) -> Result<PathBuf, DataError> {
 /// Reads the two image files of a folder. The last sixth of the training images, at least one,
 /// validates; of MNIST's 60,000 that is the customary 10,000.
 pub(super) fn load_folder(folder: &Path) -> Result<Splits, DataError> {
-    let train = read(folder, &TRAIN)?;
-    let test = read(folder, &TEST)?;
+    let (train_path, train) = open(folder, &TRAIN)?;
+    let (test_path, test) = open(folder, &TEST)?;
     if train.side != test.side {
         return Err(DataError::Sides {
             folder: folder.to_owned(),
@@ -65,26 +65,39 @@ pub(super) fn load_folder(folder: &Path) -> Result<Splits, DataError> {
             test: test.side,
         });
     }
-    let count = train.len();
+    let (count, side) = (train.count, train.side);
     if count < 2 {
         return Err(DataError::TooFew {
             folder: folder.to_owned(),
         });
     }
     let valid = (count / 6).max(1);
-    let mut pixels = train.pixels;
-    pixels.extend(test.pixels);
-    let images = Images::new(train.side, pixels);
-    Ok(Splits::cut(images, count - valid, valid))
+    // Reserved for both at once: a data set is held once, and never moved.
+    let (mut pixels, size) = (Vec::new(), train.len() + test.len());
+    pixels
+        .try_reserve_exact(size)
+        .map_err(|_| bad(&train_path, IdxError::Memory(size as u64)))?;
+    train
+        .read(&mut pixels)
+        .map_err(|reason| bad(&train_path, reason))?;
+    test.read(&mut pixels)
+        .map_err(|reason| bad(&test_path, reason))?;
+    Ok(Splits::cut(Images::new(side, pixels), count - valid, valid))
 }
 
-fn read(folder: &Path, file: &ImageFile) -> Result<IdxImages, DataError> {
+fn open(folder: &Path, file: &ImageFile) -> Result<(PathBuf, IdxFile), DataError> {
     let path = find(folder, file).ok_or_else(|| DataError::Missing {
         file: file.name,
         folder: folder.to_owned(),
         split: file.split,
     })?;
-    idx::read(&path).map_err(|reason| DataError::Idx { path, reason })
+    let file = IdxFile::open(&path).map_err(|reason| bad(&path, reason))?;
+    Ok((path, file))
+}
+
+fn bad(path: &Path, reason: IdxError) -> DataError {
+    let path = path.to_owned();
+    DataError::Idx { path, reason }
 }
 
 /// Looks for a file, plain or gzipped, in the folder itself and where burn-dataset keeps it.

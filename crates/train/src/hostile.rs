@@ -1,0 +1,464 @@
+//! Files that somebody broke on purpose, through every reader: no panic, and no more memory than the file pays for.
+//!
+//! Good files are changed in a few places each: that gets further than noise. 2,000 of each kind by default; for a long
+//! run `PROPTEST_CASES=1000000 cargo test --workspace --bin train hostile`. What broke a reader once stands as a test of
+//! its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use burn::{
+    module::Module,
+    optim::{
+        ModuleOptimizer, OptimizerRecord,
+        lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
+    },
+    store::ModuleRecord,
+    tensor::{Bytes, Device, Tensor},
+    train::{TrainStep, checkpoint::Checkpointer},
+};
+use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
+
+use crate::{
+    checkpoint::{self, Origin, Part, PartFiles},
+    config::RunConfig,
+    data::{self, Batch, DatasetName, StepNumber},
+    heap::peak,
+    history::{EpochRow, History},
+    learner::Trainee,
+    pack,
+    run_dir::RunDir,
+};
+
+/// What every reader may hold beside what the file pays for.
+const SLACK: usize = 256 << 10;
+
+/// One change of a file.
+#[derive(Clone, Debug)]
+enum Change {
+    FlipBit(Index, u8),
+    Byte(Index, u8),
+    /// A number of this many bytes, one way round or the other.
+    Number(Index, u64, usize, bool),
+    Cut(Index),
+    Remove(Index, usize),
+    Insert(Index, Vec<u8>),
+    /// A part of the file once more, somewhere else.
+    Copy(Index, usize, Index),
+}
+
+impl Change {
+    fn apply(&self, file: &mut Vec<u8>) {
+        if file.is_empty() {
+            return;
+        }
+        let (size, place) = (file.len(), |index: &Index| index.index(file.len()));
+        match self {
+            Self::FlipBit(at, bit) => {
+                let at = place(at);
+                file[at] ^= 1 << bit;
+            }
+            Self::Byte(at, byte) => {
+                let at = place(at);
+                file[at] = *byte;
+            }
+            Self::Number(at, number, width, big) => {
+                let at = place(at);
+                let bytes = number.to_le_bytes();
+                for i in 0..(*width).min(size - at) {
+                    file[at + i] = bytes[if *big { width - 1 - i } else { i }];
+                }
+            }
+            Self::Cut(at) => {
+                let at = place(at);
+                file.truncate(at);
+            }
+            Self::Remove(at, count) => {
+                let at = place(at);
+                file.drain(at..(at + count).min(size));
+            }
+            Self::Insert(at, bytes) => {
+                let at = place(at);
+                file.splice(at..at, bytes.iter().copied());
+            }
+            Self::Copy(from, count, to) => {
+                let (from, to) = (place(from), place(to));
+                let part = file[from..(from + count).min(size)].to_vec();
+                file.splice(to..to, part);
+            }
+        }
+    }
+}
+
+/// Changes of a file, its first `head` bytes more often than the rest; `words` are what its format knows.
+fn changes(words: &'static [&'static str]) -> impl Strategy<Value = Vec<Change>> {
+    let at = any::<Index>;
+    let telling = || {
+        prop_oneof![
+            Just(0),
+            Just(1),
+            Just(u64::MAX),
+            Just(1 << 31),
+            Just(1 << 32),
+            any::<u64>(),
+            0..1000_u64
+        ]
+    };
+    let change = prop_oneof![
+        3 => (at(), 0..8_u8).prop_map(|(at, bit)| Change::FlipBit(at, bit)),
+        2 => (at(), any::<u8>()).prop_map(|(at, byte)| Change::Byte(at, byte)),
+        2 => (at(), telling(), prop_oneof![Just(2_usize), Just(4), Just(8)], any::<bool>())
+            .prop_map(|(at, number, width, big)| Change::Number(at, number, width, big)),
+        1 => at().prop_map(Change::Cut),
+        1 => (at(), 1..64_usize).prop_map(|(at, count)| Change::Remove(at, count)),
+        2 => (at(), proptest::sample::select(words)).prop_map(|(at, word)| Change::Insert(at, word.into())),
+        1 => (at(), vec(any::<u8>(), 1..16)).prop_map(|(at, bytes)| Change::Insert(at, bytes)),
+        1 => (at(), 1..64_usize, at()).prop_map(|(from, count, to)| Change::Copy(from, count, to)),
+    ];
+    vec(change, 1..5)
+}
+
+/// Gives `read` many versions of the file `path`, each of whose first `head` bytes are changed, or all of it; it returns
+/// the most memory that it may hold.
+fn attack(path: &Path, head: usize, words: &'static [&'static str], read: impl Fn() -> usize) {
+    let good = fs::read(path).unwrap();
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 2_000;
+    }
+    config.failure_persistence = None;
+    let input = (changes(words), prop::bool::weighted(0.7));
+    TestRunner::new(config)
+        .run(&input, |(changes, in_head)| {
+            let mut bad = good.clone();
+            let tail = bad.split_off(if in_head {
+                head.min(good.len())
+            } else {
+                good.len()
+            });
+            changes.iter().for_each(|change| change.apply(&mut bad));
+            bad.extend(tail);
+            fs::write(path, &bad).unwrap();
+            let (held, most) = peak(&read);
+            prop_assert!(
+                held <= most + SLACK,
+                "{held} bytes for a file of {}",
+                bad.len()
+            );
+            Ok(())
+        })
+        .unwrap();
+    fs::write(path, good).unwrap();
+    read();
+}
+
+/// A folder of 60 and 20 images of 8 x 8 pixels, the training images as `pack` packs them.
+fn image_folder(pack: impl Fn(&[u8]) -> Vec<u8>, name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |count: u32| {
+        let header = [0x0803, count, 8, 8].into_iter().flat_map(u32::to_be_bytes);
+        header
+            .chain((0..64 * count).map(|i| (i * 97 / 64) as u8))
+            .collect::<Vec<u8>>()
+    };
+    fs::write(folder.path().join(name), pack(&file(60))).unwrap();
+    fs::write(folder.path().join("t10k-images-idx3-ubyte"), file(20)).unwrap();
+    folder
+}
+
+#[test]
+fn image_files() {
+    let name = "train-images-idx3-ubyte";
+    let folder = image_folder(<[u8]>::to_vec, name);
+    let path = folder.path().join(name);
+    let dataset = DatasetName::Folder(folder.path().into());
+    attack(&path, 16, &["\0\0\u{8}\u{3}", "\u{1f}"], || {
+        let _ = data::load(&dataset, None);
+        fs::metadata(&path).unwrap().len() as usize
+    });
+}
+
+#[test]
+fn gzipped_image_files() {
+    use std::io::Write;
+    let name = "train-images-idx3-ubyte.gz";
+    let folder = image_folder(
+        |file| {
+            let mut gzip = flate2::GzBuilder::new()
+                .filename("a name")
+                .extra("more")
+                .write(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(file).unwrap();
+            gzip.finish().unwrap()
+        },
+        name,
+    );
+    let path = folder.path().join(name);
+    let dataset = DatasetName::Folder(folder.path().into());
+    attack(&path, 48, &["\u{1f}", "\0\0\0"], || {
+        let _ = data::load(&dataset, None);
+        1032 * fs::metadata(&path).unwrap().len() as usize
+    });
+}
+
+#[test]
+fn configurations() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    fs::write(&path, RunConfig::default().to_json()).unwrap();
+    let words = &[
+        "-",
+        "0",
+        "9999999999999999999999",
+        "1e999",
+        "null",
+        "\"",
+        "\\u0000",
+        "[",
+        "{",
+        "}",
+        ",",
+        "maxout:",
+        "kl-warm-up:",
+        "18446744073709551615",
+        "../",
+        "\u{feff}",
+    ];
+    attack(&path, usize::MAX, words, || {
+        if let Ok(config) = RunConfig::load(&path) {
+            let _ = config.validate(64);
+            let _ = config.rate(1_000);
+        }
+        64 * fs::metadata(&path).unwrap().len() as usize
+    });
+}
+
+#[test]
+fn metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.csv");
+    let mut history = History::load(&path).unwrap();
+    for epoch in 1..6 {
+        let valid_elbo = -30.0 + epoch as f64;
+        history
+            .push(EpochRow {
+                epoch,
+                valid_elbo,
+                ..EpochRow::default()
+            })
+            .unwrap();
+    }
+    let words = &[
+        "\n",
+        ",",
+        "\"",
+        "NaN",
+        "-inf",
+        "1e999",
+        "-",
+        "\r",
+        "18446744073709551615",
+        "epoch",
+    ];
+    attack(&path, usize::MAX, words, || {
+        if let Ok(history) = History::load(&path) {
+            let _ = (history.best_of(|_| true), history.seconds());
+        }
+        64 * fs::metadata(&path).unwrap().len() as usize
+    });
+}
+
+/// A tiny model, its optimiser and its learning rates after an update, and what goes on from their files.
+struct Tiny {
+    config: RunConfig,
+    device: Device,
+    folder: tempfile::TempDir,
+}
+
+impl Tiny {
+    fn new() -> Self {
+        let size = |n: usize| n.try_into().unwrap();
+        let config = RunConfig {
+            layers: 2,
+            latent_dim: size(3),
+            hidden: vec![size(4)],
+            ..RunConfig::default()
+        };
+        // Of the backend, since what is loaded is put on Burn's default device first.
+        let device = config.backend.device().unwrap().autodiff();
+        let folder = tempfile::tempdir().unwrap();
+        let tiny = Self {
+            config,
+            device,
+            folder,
+        };
+        let (model, mut optimizer) = (tiny.model(), tiny.config.optimizer.init());
+        let mut rates = tiny.rates();
+        let model = tiny.update(model, &mut optimizer, &mut rates);
+        model.into_record().save(tiny.file(Part::Model)).unwrap();
+        let file = tiny.file(Part::Optim);
+        optimizer.to_record().save(file).unwrap();
+        let file = tiny.file(Part::Scheduler);
+        rates.to_record().save(file).unwrap();
+        tiny
+    }
+
+    fn model(&self) -> Trainee {
+        let vae = self.config.model(4).init(&self.device);
+        Trainee::new(vae, self.config.anneal, 1, &self.device)
+    }
+
+    fn rates(&self) -> ModuleLrScheduler {
+        self.config.rate(100).with_flow(self.config.flow_lr)
+    }
+
+    fn file(&self, part: Part) -> PathBuf {
+        self.folder.path().join(part.file_name())
+    }
+
+    fn update(
+        &self,
+        model: Trainee,
+        optimizer: &mut ModuleOptimizer,
+        rates: &mut ModuleLrScheduler,
+    ) -> Trainee {
+        let rows = |numbers| Tensor::ones([2, numbers], &self.device);
+        let batch = Batch {
+            images: rows(4),
+            noise: rows(3),
+            at: StepNumber {
+                epoch: 1,
+                step: 1,
+                steps: 2,
+            },
+        };
+        let gradients = TrainStep::step(&model, batch).grads;
+        model.optimize(optimizer, rates.step(), gradients)
+    }
+
+    /// What `train --resume` does with files whose checksums are right.
+    fn resume(&self, fresh: &Trainee) -> anyhow::Result<()> {
+        let [model, optimizer, scheduler] = Part::ALL
+            .map(|part| Bytes::from_bytes_vec(fs::read(self.file(part)).unwrap()).shared());
+        pack::check_model(model.clone())?;
+        let loaded = fresh
+            .clone()
+            .try_load_record(ModuleRecord::from_bytes(model.clone())?)?;
+        pack::check_optimizer(optimizer.clone(), model)?;
+        pack::check_scheduler(scheduler.clone())?;
+        let record = OptimizerRecord::from_bytes(optimizer)?;
+        let mut optimizer = self.config.optimizer.init().load_record(record);
+        let record = LrSchedulerRecord::from_bytes(scheduler)?;
+        let mut rates = self.rates().load_record(record);
+        self.update(loaded, &mut optimizer, &mut rates);
+        Ok(())
+    }
+
+    fn attack(&self, part: Part) {
+        let file = self.file(part);
+        let good = fs::read(&file).unwrap();
+        // The header says how many bytes of metadata follow its ten.
+        let head = 10 + u32::from_le_bytes(good[6..10].try_into().unwrap()) as usize;
+        let words = &[
+            "I32", "F64", "QFloat", "U8", "Bool", "eF16", "param_id", "shape", "__rank", ".",
+            "iscalars",
+        ];
+        let fresh = self.model();
+        self.resume(&fresh).unwrap();
+        attack(&file, head, words, || {
+            let _ = self.resume(&fresh);
+            // What a list of sizes promises, serde believes up to a MiB.
+            16 * good.len() + (1 << 20)
+        });
+    }
+}
+
+/// One byte each, where Burn's loaders panic (types, no parameter) or leave something out in silence (the rest).
+#[test]
+fn what_was_not_noticed_once() {
+    let tiny = Tiny::new();
+    let fresh = tiny.model();
+    for (part, was, is) in [
+        (Part::Model, "F32", "I32"),
+        (Part::Optim, "F32", "I32"),
+        (Part::Optim, "param_id", "param_ie"),
+        (Part::Optim, "__rank", "__rink"),
+        (Part::Optim, "moment_1", "moment_3"),
+        (Part::Optim, ".time", ".tide"),
+        (Part::Scheduler, "done", "dome"),
+    ] {
+        let good = fs::read(tiny.file(part)).unwrap();
+        let mut bad = good.clone();
+        let at = good
+            .windows(was.len())
+            .position(|part| part == was.as_bytes());
+        bad[at.unwrap()..][..is.len()].copy_from_slice(is.as_bytes());
+        fs::write(tiny.file(part), bad).unwrap();
+        assert!(tiny.resume(&fresh).is_err(), "{is} for {was}");
+        fs::write(tiny.file(part), good).unwrap();
+        tiny.resume(&fresh).unwrap();
+    }
+}
+
+#[test]
+fn weights() {
+    Tiny::new().attack(Part::Model);
+}
+
+#[test]
+fn optimizer_states() {
+    Tiny::new().attack(Part::Optim);
+}
+
+#[test]
+fn schedules() {
+    Tiny::new().attack(Part::Scheduler);
+}
+
+#[test]
+fn manifests() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RunConfig::default();
+    let run = RunDir::create(Some(&folder.path().join("run")), &config).unwrap();
+    let splits = data::load(&config.dataset, None).unwrap();
+    let origin = Origin::new(&config, &splits);
+    let history = History::load(&run.metrics_file()).unwrap();
+    let history = Arc::new(Mutex::new(history));
+    history
+        .lock()
+        .unwrap()
+        .push(EpochRow {
+            epoch: 1,
+            ..EpochRow::default()
+        })
+        .unwrap();
+    checkpoint::prepare(&run).unwrap();
+    for part in PartFiles::new(&run, origin.clone(), history) {
+        part.save(1, LrSchedulerRecord::new()).unwrap();
+    }
+    let manifest = run.checkpoint(1).join("manifest.json");
+    let words = &[
+        "-",
+        "0",
+        "9999999999999999999999",
+        "1e999",
+        "null",
+        "\"",
+        "[",
+        "{",
+        "}",
+        ",",
+        "model",
+        "optim",
+        "../",
+    ];
+    attack(&manifest, usize::MAX, words, || {
+        for part in Part::ALL {
+            let _ = checkpoint::read(&run, 1, part, &origin);
+        }
+        64 * fs::metadata(&manifest).unwrap().len() as usize
+    });
+}
