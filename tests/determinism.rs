@@ -16,9 +16,17 @@ fn train(at: &Place, threads: usize, arguments: &str) {
     at.spawn(command).finish().succeeds();
 }
 
-/// The numbers of a run: all metrics, weights and the state of the optimiser as sets, since the latter are in the order
-/// of identities that are drawn anew; what is drawn, and the evaluation.
-fn numbers(at: &Place, run: &str) -> (Vec<Vec<String>>, [Vec<u32>; 2], Vec<Vec<u8>>, Vec<f64>) {
+/// The numbers of a run.
+#[derive(Clone, PartialEq)]
+struct Numbers {
+    metrics: Vec<Vec<String>>,
+    /// Weights and the state of the optimiser, sorted, since the latter is in the order of identities that are drawn anew.
+    bits: [Vec<u32>; 2],
+    pictures: [Vec<u8>; 2],
+    evaluation: [f64; 3],
+}
+
+fn numbers(at: &Place, run: &str) -> Numbers {
     let sorted = |file: &str| {
         let mut bits: Vec<u32> = at
             .pack(&format!("{run}/checkpoint/1/{file}"))
@@ -33,12 +41,12 @@ fn numbers(at: &Place, run: &str) -> (Vec<Vec<String>>, [Vec<u32>; 2], Vec<Vec<u
         ["samples.png", "reconstructions.png"].map(|file| at.bytes(&format!("{run}/{file}")));
     let evaluation =
         ["elbo", "nll", "kl"].map(|name| at.numbers(&format!("{run}/evaluations.csv"), name)[0]);
-    (
-        at.metrics(run),
-        ["model.bpk", "optim.bpk"].map(sorted),
-        pictures.into(),
-        evaluation.into(),
-    )
+    Numbers {
+        metrics: at.metrics(run),
+        bits: ["model.bpk", "optim.bpk"].map(sorted),
+        pictures,
+        evaluation,
+    }
 }
 
 #[track_caller]

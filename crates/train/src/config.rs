@@ -158,7 +158,7 @@ impl RunConfig {
 
     /// As it comes back from its file: serde_json reads one float in ten a digit off where it has more than 15, and what is
     /// trained with has to be what is saved. The nearest rates that it reads as they are.
-    pub fn as_saved(self) -> Self {
+    pub fn into_saved(self) -> Self {
         let reads = |rate: &f64| {
             let text = serde_json::to_string(rate).expect("a number");
             serde_json::from_str(&text).is_ok_and(|read: f64| read == *rate)
@@ -291,9 +291,9 @@ mod tests {
         assert_ne!(
             read(&given),
             given,
-            "serde_json reads it as it is: as_saved has become needless"
+            "serde_json reads it as it is: into_saved has become needless"
         );
-        let saved = given.clone().as_saved();
+        let saved = given.clone().into_saved();
         assert_eq!(read(&saved), saved);
         for exponent in -320..=308 {
             let lr: f64 = format!("1e{exponent}").parse().unwrap();
@@ -301,7 +301,7 @@ mod tests {
                 lr,
                 ..given.clone()
             }
-            .as_saved();
+            .into_saved();
             assert_eq!(read(&saved), saved);
             // Subnormal numbers are far apart.
             let near = 1e-12 * lr + f64::MIN_POSITIVE;

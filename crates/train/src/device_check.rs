@@ -69,8 +69,9 @@ fn compare(operations: &[Operation], device: &Device, cpu: &Device) -> Result<()
         for (got, expected) in run(device).iter().zip(run(cpu)) {
             let scale = expected.iter().fold(0.0, |most: f32, e| most.max(e.abs()));
             for (&got, &expected) in got.iter().zip(&expected) {
-                // Not the other way round: what is no number is no agreement.
-                if !((got - expected).abs() <= TOLERANCE * scale) {
+                // What is no number does not agree.
+                let agrees = (got - expected).abs() <= TOLERANCE * scale;
+                if !agrees {
                     return Err(Disagreement {
                         operation: name,
                         got,
