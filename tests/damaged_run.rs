@@ -74,18 +74,22 @@ fn deleting_a_damaged_epoch_falls_back_on_the_one_before() {
 fn the_best_epoch_is_one_that_is_there() {
     let at = Place::with_run("");
     // The first epoch, as if it had been better than all that come.
-    let rows = at.text("run/metrics.csv");
-    let elbo = &at.column("run/metrics.csv", "valid_elbo")[0];
-    at.write("run/metrics.csv", rows.replace(elbo, "-25.0"));
+    let call_it = |epoch: usize, elbo: &str| {
+        let was = at.column("run/metrics.csv", "valid_elbo")[epoch - 1].clone();
+        for file in [
+            "run/metrics.csv".to_owned(),
+            format!("run/checkpoint/{epoch}/manifest.json"),
+        ] {
+            at.write(&file, at.text(&file).replace(&was, elbo));
+        }
+    };
+    call_it(1, "-25.0");
     let best = |at: &Place| at.train(EVALUATE).succeeds().stdout;
     assert!(best(&at).contains("run: epoch 1,"));
     std::fs::remove_dir_all(at.path("run/checkpoint/1")).unwrap();
     assert!(best(&at).contains("run: epoch 2,"));
-    // It improves all the time this early, until the rate is too high for it to go on.
     at.train("--resume run --epochs 3").succeeds();
-    let third = at.column("run/metrics.csv", "valid_elbo")[2].clone();
-    let rows = at.text("run/metrics.csv");
-    at.write("run/metrics.csv", rows.replace(&third, "-26.0"));
+    call_it(3, "-26.0");
     at.train("--resume run --epochs 7").succeeds();
     assert_eq!(at.names("run/checkpoint"), ["3", "6", "7"]);
     assert!(best(&at).contains("run: epoch 3,"));
@@ -121,7 +125,7 @@ fn parts_of_other_checkpoints() {
     refused(
         &at,
         &[RESUME, EVALUATE],
-        &["run/checkpoint/2", "seed = 1", "config.json says 0"],
+        &["run/metrics.csv", "run/checkpoint/2", "put it back"],
     );
 }
 
@@ -248,6 +252,31 @@ fn damaged_metrics() {
     }
 }
 
+/// The best epoch is chosen by them.
+#[test]
+fn metrics_of_another_run() {
+    let at = Place::with_run("");
+    at.train(&format!("{TINY} --epochs 2 --seed 1 --output other"))
+        .succeeds();
+    let good = at.text("run/metrics.csv");
+    let lines: Vec<&str> = good.lines().collect();
+    for bad in [
+        at.text("other/metrics.csv"),
+        lines[..2].join("\n") + "\n",
+        [lines[0], lines[2], lines[1]]
+            .join("\n")
+            .replace("\n2,", "\n1,")
+            + "\n",
+    ] {
+        at.write("run/metrics.csv", bad);
+        refused(
+            &at,
+            &[RESUME, EVALUATE, SAMPLE],
+            &["run/metrics.csv", "put it back"],
+        );
+    }
+}
+
 /// Checkpoints are large and may be deleted when training is over; the best model is in `model.bpk` too.
 #[test]
 fn the_best_model_outlives_the_checkpoints() {
@@ -339,7 +368,7 @@ fn a_checkpoint_whose_file_is_gone_for_good() {
     std::os::unix::fs::symlink("nowhere", &file).unwrap();
     for arguments in [SAMPLE, EVALUATE] {
         at.train(arguments)
-            .fails(1, &["run", "no checkpoint of epoch 2"]);
+            .fails(1, &["run/checkpoint/2/model.bpk", "damaged", "delete"]);
     }
 }
 
@@ -347,8 +376,10 @@ fn a_checkpoint_whose_file_is_gone_for_good() {
 fn results_that_cannot_be_written() {
     let at = Place::with_run("");
     at.write("run/evaluations.csv/folder", "in the way");
+    at.write("run/evaluations.lock", "");
     refused(&at, &[EVALUATE], &["run/evaluations.csv"]);
-    at.write("run/samples.png.part/folder", "in the way");
+    std::fs::remove_file(at.path("run/samples.png")).unwrap();
+    at.write("run/samples.png/folder", "in the way");
     refused(&at, &[SAMPLE], &["run/samples.png"]);
 }
 

@@ -138,6 +138,8 @@ fn agree(a: Option<&Value>, b: Option<&Value>) -> bool {
 #[derive(Serialize, Deserialize)]
 struct Manifest {
     epoch: usize,
+    /// Its row of `metrics.csv`.
+    metrics: String,
     parts: BTreeMap<Part, Sum>,
     origin: Origin,
 }
@@ -164,18 +166,12 @@ impl Sum {
 ///
 /// With an [`io::Error`] of the kind `NotFound` below when there is none; when it is damaged, or not of `origin`.
 pub fn read(run: &RunDir, epoch: usize, part: Part, origin: &Origin) -> Result<(PathBuf, Vec<u8>)> {
+    let manifest = manifest(run, epoch)?;
     let folder = run.checkpoint(epoch);
-    let file = folder.join("manifest.json");
-    let manifest: Manifest = serde_json::from_slice(&read_file(&file)?)
-        .map_err(|_| damaged(&file))
-        .and_then(|manifest: Manifest| {
-            ensure!(manifest.epoch == epoch, damaged(&file));
-            Ok(manifest)
-        })?;
     (origin.check(&manifest.origin))
         .with_context(|| format!("the checkpoint {} does not fit", folder.display()))?;
     let file = folder.join(part.file_name());
-    let bytes = read_file(&file)?;
+    let bytes = read_file(&folder, &file)?;
     ensure!(
         manifest.parts.get(&part) == Some(&Sum::of(&bytes)),
         damaged(&file)
@@ -183,8 +179,51 @@ pub fn read(run: &RunDir, epoch: usize, part: Part, origin: &Origin) -> Result<(
     Ok((file, bytes))
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+/// Refuses metrics that are not those of the checkpoints that are there: the best epoch is chosen by them.
+///
+/// # Errors
+///
+/// With the first epoch that they disagree on; when a manifest is damaged.
+pub fn check_metrics(run: &RunDir, epochs: &[usize], history: &History) -> Result<()> {
+    for &epoch in epochs {
+        let manifest = match manifest(run, epoch) {
+            // A training may just have deleted it.
+            Err(error) if is_missing(&error) => continue,
+            manifest => manifest?,
+        };
+        ensure!(
+            history.line(epoch).as_ref() == Some(&manifest.metrics),
+            "{} has not the row of epoch {epoch} that the checkpoint {} came after: put it back as it was",
+            run.metrics_file().display(),
+            run.checkpoint(epoch).display()
+        );
+    }
+    Ok(())
+}
+
+fn manifest(run: &RunDir, epoch: usize) -> Result<Manifest> {
+    let folder = run.checkpoint(epoch);
+    let file = folder.join("manifest.json");
+    let manifest: Manifest =
+        serde_json::from_slice(&read_file(&folder, &file)?).map_err(|_| damaged(&file))?;
+    ensure!(manifest.epoch == epoch, damaged(&file));
+    Ok(manifest)
+}
+
+/// Of what is in a checkpoint's folder nothing is missing, unless the folder is.
+fn read_file(folder: &Path, path: &Path) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {
+            Err(damaged(path))
+        }
+        read => read.with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Whether it says that there is no such checkpoint.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// What to say of a file of a checkpoint that is not what was written there.
@@ -242,12 +281,13 @@ fn clear(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path
+        let is_unfinished = path
             .extension()
-            .is_some_and(|extension| extension == "part")
-            && path.is_dir()
-        {
+            .is_some_and(|extension| extension == "part");
+        if is_unfinished && path.is_dir() {
             fs::remove_dir_all(path)?;
+        } else if is_unfinished {
+            fs::remove_file(path)?;
         }
     }
     Ok(())
@@ -273,11 +313,16 @@ impl Shared {
         if parts.len() < Part::ALL.len() {
             return Ok(());
         }
+        let history = self.history.lock().expect("no panic while locked");
         let manifest = Manifest {
             epoch,
+            metrics: history
+                .line(epoch)
+                .expect("a row comes before its checkpoint"),
             parts: written.remove(&epoch).expect("just inserted"),
             origin: self.origin.clone(),
         };
+        drop(history);
         let mut json = serde_json::to_vec_pretty(&manifest)?;
         json.push(b'\n');
         write_through(&unfinished.join("manifest.json"), &json)?;

@@ -224,8 +224,8 @@ impl RunConfig {
             self.flow_lr
         );
         ensure!(
-            self.lr.is_finite() && self.lr > 0.0,
-            "--lr {}: the learning rate is a positive number",
+            self.lr.is_finite() && (self.lr * self.flow_lr.min(1.0)) as f32 > 0.0,
+            "--lr {}: the learning rate is a positive number that f32 has",
             self.lr
         );
         ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");

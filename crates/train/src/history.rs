@@ -74,6 +74,17 @@ impl History {
         self.rows.len()
     }
 
+    /// The row of an epoch as `metrics.csv` has it, to the last digit.
+    pub fn line(&self, epoch: usize) -> Option<String> {
+        let row = self.rows.iter().find(|row| row.epoch == epoch)?;
+        let mut writer = csv::WriterBuilder::new()
+            .has_headers(false)
+            .from_writer(Vec::new());
+        writer.serialize(row).ok()?;
+        let line = String::from_utf8(writer.into_inner().ok()?).ok()?;
+        Some(line.trim_end().to_owned())
+    }
+
     /// Adds an epoch and writes the file anew, whole or not at all.
     ///
     /// # Errors

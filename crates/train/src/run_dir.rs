@@ -9,7 +9,7 @@
 //!   samples.png            means at draws from the prior
 //!   reconstructions.png    test images, each beside its reconstruction
 //!   summary.json           how training ended
-//!   lock                   held while a training writes here
+//!   lock                   held while a training writes here; evaluations.lock while a row is added
 //!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
 //! ```
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     backend::Backend,
-    checkpoint::{Origin, Sum},
+    checkpoint::{self, Origin, Sum},
     config::RunConfig,
     data::DatasetName,
     history::{EpochRow, History},
@@ -140,7 +140,9 @@ impl RunDir {
     /// When the folder cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
-        replace(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        // Others may write the same picture.
+        let part = path.with_added_extension(format!("{}.part", std::process::id()));
+        replace_by(&part, &path, bytes).with_context(|| format!("cannot write {}", path.display()))
     }
 
     pub fn metrics_file(&self) -> PathBuf {
@@ -212,6 +214,9 @@ impl RunDir {
     /// When the folder cannot be written.
     pub fn add_evaluation(&self, row: &impl Serialize) -> Result<Option<PathBuf>> {
         let path = self.path.join("evaluations.csv");
+        // One after the other, where there are locks; it is let go with the file.
+        let lock = File::create(self.path.join("evaluations.lock"));
+        let _locked = lock.and_then(|file| file.lock().map(|()| file));
         add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -230,7 +235,8 @@ impl RunDir {
         let Ok(entries) = fs::read_dir(self.checkpoint_folder()) else {
             return Vec::new();
         };
-        let names = entries.flatten().map(|entry| entry.file_name());
+        let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+        let names = folders.map(|entry| entry.file_name());
         let mut epochs: Vec<usize> = names
             .filter_map(|name| {
                 let epoch: usize = name.to_str()?.parse().ok()?;
@@ -254,7 +260,9 @@ impl RunDir {
             !epochs.is_empty(),
             "{path} has no checkpoint yet: finish an epoch with `train --resume {path}`"
         );
-        History::load(&self.metrics_file())?
+        let history = History::load(&self.metrics_file())?;
+        checkpoint::check_metrics(self, &epochs, &history)?;
+        history
             .best_of(|epoch| epochs.contains(&epoch))
             .with_context(|| {
                 let file = self.metrics_file();
@@ -301,10 +309,15 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 
 /// Writes beside the file, then renames: nobody sees half of it, also after a power cut.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    write_through(part.as_ref(), bytes)?;
-    fs::rename(&part, path)?;
+    replace_by(&path.with_added_extension("part"), path, bytes)
+}
+
+fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_through(part, bytes)?;
+    fs::rename(part, path).inspect_err(|_| {
+        // It has served its purpose, whether or not it goes.
+        let _ = fs::remove_file(part);
+    })?;
     sync(path.parent().unwrap_or(path))
 }
 
@@ -351,8 +364,9 @@ fn short_name(dataset: &DatasetName) -> String {
 
 /// Whether it is a folder with nothing in it, but perhaps the half of a configuration.
 fn is_empty(path: &Path) -> bool {
-    let half = |name: io::Result<fs::DirEntry>| {
-        name.is_ok_and(|entry| entry.file_name() == "config.json.part")
+    let half = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        name.is_ok_and(|name| name.starts_with("config.json.") && name.ends_with(".part"))
     };
     fs::read_dir(path).is_ok_and(|mut names| names.all(half))
 }

@@ -1,9 +1,6 @@
 //! A run's best model and its data, for the commands that use a finished run.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn::{
@@ -167,7 +164,7 @@ fn read_checkpoint(
             None => run.best()?.epoch,
         };
         match checkpoint::read(run, wanted, Part::Model, origin) {
-            Err(error) if is_missing(&error) => ensure!(
+            Err(error) if checkpoint::is_missing(&error) => ensure!(
                 // A training may just have deleted it: another is the best then.
                 epoch.is_none() && gone.replace(wanted) != Some(wanted),
                 "{} has no checkpoint of epoch {wanted}: {}",
@@ -184,11 +181,6 @@ fn read_checkpoint(
             }
         }
     }
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<io::Error>();
-    cause.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The record in the bytes of a file. Burn's own reading of files leaves the tensors for later, and panics where the

@@ -111,6 +111,7 @@ impl Session {
             "{} lacks epochs that the checkpoint of epoch {done} came after: put it back as it was",
             run.metrics_file().display()
         );
+        checkpoint::check_metrics(&run, &run.checkpoints(), &history)?;
         checkpoint::prepare(&run)?;
         Ok(Self {
             run,
