@@ -72,18 +72,6 @@ fn is_saving(checkpoints: &Path) -> bool {
     })
 }
 
-/// The best epoch of those that are saved, and the last two, as `metrics.csv` has them.
-fn kept(at: &Place) -> Vec<usize> {
-    let mut epochs: Vec<usize> = fs::read_dir(at.path("run/checkpoint"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    epochs.sort_unstable();
-    epochs
-}
-
 fn killed_anywhere(backend: &str) {
     let (kills, seed) = (setting("KILLS", 6), setting("KILL_SEED", 0));
     println!("KILLS={kills} KILL_SEED={seed}, on {backend}");
@@ -93,7 +81,7 @@ fn killed_anywhere(backend: &str) {
     let flags = format!("{TINY} --backend {backend}");
     let mut arguments = format!("{flags} --epochs 1000000 --output run");
     let (mut lives, mut while_saving, mut best) = (0, 0, f64::NEG_INFINITY);
-    while lives < kills || kept(&at).is_empty() {
+    while lives < kills || at.saved("run").is_empty() {
         let moment = Moment::draw(&mut rng);
         let mut running = at.start(&arguments);
         moment.wait(&at.path("run/checkpoint"), || !running.is_running());
@@ -105,7 +93,7 @@ fn killed_anywhere(backend: &str) {
             arguments = "--resume run".into();
         }
         // What was the best of all that was saved is never deleted for anything worse.
-        let saved = kept(&at);
+        let saved = at.saved("run");
         if !saved.is_empty() {
             let elbo = at.numbers("run/metrics.csv", "valid_elbo");
             let now = saved.iter().map(|epoch| elbo[epoch - 1]);
@@ -114,7 +102,7 @@ fn killed_anywhere(backend: &str) {
             best = now;
         }
     }
-    let saved = kept(&at).last().copied().unwrap_or(0);
+    let saved = at.saved("run").last().copied().unwrap_or(0);
     println!("{lives} kills, {while_saving} of them in a save; {saved} epochs are saved");
     assert!(kills < 20 || while_saving > 0);
     let epochs = saved + 3;

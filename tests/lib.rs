@@ -122,6 +122,17 @@ impl Place {
         names
     }
 
+    /// The epochs that a run has checkpoints of, in order; none where it has not begun.
+    pub fn saved(&self, run: &str) -> Vec<usize> {
+        let entries = fs::read_dir(self.path(&format!("{run}/checkpoint")));
+        let names = entries.into_iter().flatten().flatten();
+        let mut epochs: Vec<usize> = names
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        epochs.sort_unstable();
+        epochs
+    }
+
     /// A column of a CSV file.
     #[track_caller]
     pub fn column(&self, file: &str, name: &str) -> Vec<String> {

@@ -1,19 +1,13 @@
 //! The average of the weights, against its sum.
 
+mod model;
+
 use burn::{
     module::{Module, Param},
     tensor::{DType, Device, Tensor, TensorData},
 };
 use fused_optim::WeightAverage;
-
-#[derive(Module, Debug)]
-struct Model {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
-}
-
-/// More than what a thread takes at a time, and no multiple of anything.
-const SHAPE: [usize; 2] = [150, 333];
+use model::{Model, SHAPE};
 
 /// Long enough for updates that are left out.
 const UPDATES: usize = 1500;

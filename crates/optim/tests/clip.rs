@@ -1,20 +1,14 @@
 //! Clipping by the norm of the whole gradient, against its formula.
 
+mod model;
+
 use burn::{
     module::{Module, Param},
     optim::GradientsParams,
     tensor::{DType, Device, Tensor, TensorData},
 };
 use fused_optim::GradientClip;
-
-#[derive(Module, Debug)]
-struct Model {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
-}
-
-/// More than what a thread takes at a time, and no multiple of anything.
-const SHAPE: [usize; 2] = [150, 333];
+use model::{Model, SHAPE};
 
 /// How exact `f32` is over sums of some ten thousand squares.
 const TOLERANCE: f64 = 1e-5;

@@ -1,20 +1,14 @@
 //! The steps against Burn's own and against the formulas.
 
+mod model;
+
 use burn::{
-    module::{Module, Param},
+    module::Param,
     optim::{AdamConfig, GradientsParams, ModuleOptimizer, RmsPropConfig},
     tensor::{DType, Device, Tensor, TensorData},
 };
 use fused_optim::{Adam, Adamax, RmsProp};
-
-#[derive(Module, Debug)]
-struct Model {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
-}
-
-/// Larger than what a thread takes at a time, and no multiple of it; a bias that is one number.
-const SHAPE: [usize; 2] = [150, 333];
+use model::{Model, SHAPE};
 
 const LR: f64 = 0.01;
 

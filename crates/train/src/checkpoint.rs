@@ -23,8 +23,9 @@ use serde_json::Value;
 use crate::{
     config::RunConfig,
     data::{Images, Splits},
+    disk::{sync, write_through},
     history::History,
-    run_dir::{RunDir, sync, write_through},
+    run_dir::RunDir,
 };
 
 /// A part of a checkpoint.
@@ -97,7 +98,7 @@ impl Origin {
     pub fn check(&self, saved: &Self) -> Result<()> {
         let (now, then) = (&self.settings, &saved.settings);
         for name in now.keys().chain(then.keys()) {
-            if !agree(now.get(name), then.get(name)) {
+            if now.get(name) != then.get(name) {
                 let shown = |value: Option<&Value>| {
                     value.map_or("nothing".to_owned(), |value| value.to_string())
                 };
@@ -122,15 +123,6 @@ impl Origin {
             now_side = now.side,
         );
         Ok(())
-    }
-}
-
-/// Equal, but for the last digits of a float: serde_json reads some otherwise than they were written.
-fn agree(a: Option<&Value>, b: Option<&Value>) -> bool {
-    let float = |value: Option<&Value>| value?.as_f64();
-    match (float(a), float(b)) {
-        (Some(a), Some(b)) => (a - b).abs() <= 1e-14 * a.abs(),
-        _ => a == b,
     }
 }
 

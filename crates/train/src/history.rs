@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::run_dir::replace;
+use crate::disk::replace;
 
 /// One epoch: means over the split in nats per image, from one posterior sample an image. The training
 /// numbers are averaged while the weights change; the validation ones are at the epoch's end, of the average of

@@ -9,6 +9,7 @@ mod config;
 mod data;
 #[cfg(feature = "flex")]
 mod device_check;
+mod disk;
 mod evaluate;
 #[cfg(test)]
 mod heap;

@@ -27,6 +27,7 @@ use crate::{
     checkpoint::{self, Origin, Sum},
     config::RunConfig,
     data::DatasetName,
+    disk::{replace_by, sync},
     history::{EpochRow, History},
     progress::warn,
 };
@@ -141,8 +142,9 @@ impl RunDir {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         // Others may write the same picture.
-        let part = path.with_added_extension(format!("{}.part", std::process::id()));
-        replace_by(&part, &path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        let part = format!("{}.part", std::process::id());
+        replace_by(&path.with_added_extension(part), &path, bytes)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     pub fn metrics_file(&self) -> PathBuf {
@@ -305,51 +307,6 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
         .expect("one of infinitely many");
     fs::rename(path, &kept)?;
     Ok(kept)
-}
-
-/// Writes beside the file, then renames: nobody sees half of it, also after a power cut.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_by(&path.with_added_extension("part"), path, bytes)
-}
-
-fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_through(part, bytes)?;
-    fs::rename(part, path).inspect_err(|_| {
-        // It has served its purpose, whether or not it goes.
-        let _ = fs::remove_file(part);
-    })?;
-    sync(path.parent().unwrap_or(path))
-}
-
-/// Writes a file, and returns when the disk has it.
-pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    sync_file(&file)
-}
-
-fn sync_file(file: &File) -> io::Result<()> {
-    match file.sync_all() {
-        // Nothing that can be synchronised: /dev/full, or a folder on some file systems.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        synced => synced,
-    }
-}
-
-/// Returns when the disk has the names in a folder.
-pub fn sync(folder: &Path) -> io::Result<()> {
-    if !cfg!(unix) {
-        // Elsewhere a folder is nothing that can be opened, and its names need no such care.
-        return Ok(());
-    }
-    // The parent of a name alone is the empty path.
-    let here = Path::new(".");
-    let folder = if folder.as_os_str().is_empty() {
-        here
-    } else {
-        folder
-    };
-    sync_file(&File::open(folder)?)
 }
 
 /// What a data set is called in the name of a folder.
