@@ -6,7 +6,7 @@ use burn::{
     module::Module,
     tensor::{Device, Distribution, Tensor, TensorData},
 };
-use burn_flows::{FlowConfig, Planar, PlanarConstraint};
+use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint};
 use end_to_end::{Outcome, Place, TINY, gradients, ndarray, program, wgpu};
 use flow_vae::{Activation, VaeConfig};
 
@@ -45,10 +45,9 @@ fn numbers(n: usize, distribution: Distribution) -> Vec<f32> {
 fn vae() -> VaeConfig {
     VaeConfig {
         pixels: 16,
-        latent_dim: 3,
         hidden: vec![12, 8],
         activation: Activation::Maxout { window: 2 },
-        flow: FlowConfig::planar(3),
+        flow: FlowConfig::planar(3, 3),
     }
 }
 

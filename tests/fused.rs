@@ -11,7 +11,7 @@ use burn::{
     optim::{GradientsParams, ModuleOptimizer},
     tensor::{DType, Device, Tensor, TensorData},
 };
-use burn_flows::{DiagonalGaussian, Planar, PlanarConstraint, Transformed};
+use burn_flows::{Bijection, DiagonalGaussian, Planar, PlanarConstraint, Transformed};
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
 use fused_nn::maxout;

@@ -28,10 +28,9 @@ pub const TINY: &str = "--hidden 16 --latent-dim 4 --layers 2 --schedule constan
 pub fn tiny() -> VaeConfig {
     VaeConfig {
         pixels: 64,
-        latent_dim: 4,
         hidden: vec![16],
         activation: Activation::Maxout { window: 4 },
-        flow: FlowConfig::planar(2),
+        flow: FlowConfig::planar(4, 2),
     }
 }
 

@@ -6,7 +6,7 @@ use burn::{
     optim::{AdamConfig, GradientsParams},
     tensor::{Device, Distribution, Tensor},
 };
-use burn_flows::{DiagonalGaussian, Flow, FlowConfig, PlanarConstraint};
+use burn_flows::{DiagonalGaussian, Flow, FlowConfig, PlanarConfig, PlanarConstraint};
 
 /// The density of y given x: a Gaussian whose mean and width depend on x, bent by a flow that does.
 #[derive(Module, Debug)]
@@ -17,12 +17,14 @@ struct Regression {
 
 impl Regression {
     fn new(device: &Device) -> Self {
+        let planar = PlanarConfig::new(2)
+            .with_constraint(PlanarConstraint::Identity)
+            .with_hidden(vec![16]);
         Self {
             base: LinearConfig::new(1, 2).init(device),
-            flow: FlowConfig::planar(2)
-                .with_constraint(PlanarConstraint::Identity)
-                .with_hidden(vec![16])
-                .init(1, Some(1), device),
+            flow: FlowConfig::new(1, vec![planar.into()])
+                .with_context(1)
+                .init(device),
         }
     }
 

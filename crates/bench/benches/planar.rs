@@ -6,7 +6,7 @@ use std::fmt;
 
 use bench::{Backend, backends, drawn};
 use burn::tensor::Tensor;
-use burn_flows::{Planar, PlanarConstraint, Transformed};
+use burn_flows::{Bijection, Planar, PlanarConstraint, Transformed};
 use divan::Bencher;
 
 #[global_allocator]

@@ -12,7 +12,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor, TensorData},
 };
-use burn_flows::{FlowConfig, Planar, PlanarConstraint, Transformed};
+use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint, Transformed};
 use burn_host::{Matrix, product};
 use clap::{Parser, ValueEnum};
 use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
@@ -138,10 +138,9 @@ fn main() -> ExitCode {
 fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
     VaeConfig {
         pixels: PIXELS,
-        latent_dim: args.latent.get(),
         hidden: vec![UNITS],
         activation: Activation::Maxout { window: WINDOW },
-        flow: FlowConfig::planar(layers),
+        flow: FlowConfig::planar(args.latent.get(), layers),
     }
     .init(device)
 }

@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
-use crate::{DiagonalGaussian, Planar};
+use crate::{Bijection, DiagonalGaussian};
 
 /// The distribution of f(z) for z from a base and f a flow: q_K of the paper.
 ///
@@ -18,7 +20,7 @@ use crate::{DiagonalGaussian, Planar};
 ///
 /// let device = Device::flex();
 /// // One posterior for each of 4 examples, from 16 features of each.
-/// let flow = FlowConfig::planar(3).init(2, Some(16), &device);
+/// let flow = FlowConfig::planar(2, 3).with_context(16).init(&device);
 /// let features = Tensor::zeros([4, 16], &device);
 /// let base = DiagonalGaussian::new(Tensor::zeros([4, 2], &device), Tensor::zeros([4, 2], &device));
 ///
@@ -30,24 +32,25 @@ use crate::{DiagonalGaussian, Planar};
 #[derive(Clone, Debug)]
 pub struct FlowDistribution {
     base: DiagonalGaussian,
-    flow: Option<Planar>,
+    flow: Arc<dyn Bijection>,
 }
 
 impl FlowDistribution {
-    /// The distribution of `flow` applied to `base`; without a flow, `base` itself.
+    /// The distribution of `flow` applied to `base`.
     ///
     /// # Panics
     ///
     /// When the two have other dimensions, or each belongs to several examples, and to another number of them.
-    pub fn new(base: DiagonalGaussian, flow: Option<Planar>) -> Self {
-        if let Some(flow) = &flow {
-            let ([batch, dim], owners, own) = (base.dims(), flow.owners(), flow.dim());
-            assert!(
-                dim == own && (batch == 1 || owners == 1 || batch == owners),
-                "{batch} Gaussians in {dim} dimensions are no base of a planar flow of {owners} owners in {own}"
-            );
+    pub fn new(base: DiagonalGaussian, flow: impl Bijection + 'static) -> Self {
+        let ([batch, dim], owners, own) = (base.dims(), flow.owners(), flow.dim());
+        assert!(
+            dim == own && (batch == 1 || owners == 1 || batch == owners),
+            "{batch} Gaussians in {dim} dimensions are no base of a flow of {owners} owners in {own}"
+        );
+        Self {
+            base,
+            flow: Arc::new(flow),
         }
-        Self { base, flow }
     }
 
     /// `n` points an example, `[n · batch, dim]`, and their log-densities, `[n · batch]` in nats, with
@@ -65,13 +68,8 @@ impl FlowDistribution {
     /// When `noise` has another dimension, or a number of rows that is no multiple of `batch`.
     pub fn transport(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let (z, log_prob) = self.base.rsample_and_log_prob(noise);
-        match &self.flow {
-            Some(flow) => {
-                let end = flow.forward(z);
-                (end.value, log_prob - end.log_det)
-            }
-            None => (z, log_prob),
-        }
+        let end = self.flow.forward(z);
+        (end.value, log_prob - end.log_det)
     }
 
     /// `n` points an example, `[n · batch, dim]`, without gradients.
@@ -86,19 +84,14 @@ impl FlowDistribution {
     ///
     /// As [`transport`](Self::transport).
     pub fn log_prob(&self, value: Tensor<2>) -> Tensor<1> {
-        match &self.flow {
-            Some(flow) => {
-                let start = flow.inverse(value);
-                self.base.log_prob(start.value) + start.log_det
-            }
-            None => self.base.log_prob(value),
-        }
+        let start = self.flow.inverse(value);
+        self.base.log_prob(start.value) + start.log_det
     }
 
     fn examples(&self) -> usize {
         let [batch, _] = self.base.dims();
-        match &self.flow {
-            Some(flow) if batch == 1 => flow.owners(),
+        match batch {
+            1 => self.flow.owners(),
             _ => batch,
         }
     }

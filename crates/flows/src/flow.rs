@@ -1,198 +1,221 @@
+use std::{error, fmt};
+
 use burn::{
-    module::{Module, Param},
-    nn::{Linear, LinearConfig},
-    tensor::{Device, Distribution, Tensor, activation::relu},
+    module::Module,
+    tensor::{Device, Tensor},
 };
-use fused_nn::linear;
 use serde::{Deserialize, Serialize};
 
-use crate::{DiagonalGaussian, FlowDistribution, Planar, PlanarConstraint, Transformed};
+use crate::{
+    AutoregressiveConfig, Bijection, CouplingConfig, DiagonalGaussian, FlowDistribution, FlowSize,
+    HouseholderConfig, PermutationConfig, PlanarConfig, RadialConfig, ScalarMap, SylvesterBasis,
+    SylvesterConfig, Transformed,
+    bijection::Chain,
+    families::{Family, Part, PartConfig},
+};
 
 /// Which flow to build; saved and read as JSON or any other serde format.
 ///
+/// A named flow, or any chain of parts:
+///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_flows::{DiagonalGaussian, FlowConfig};
+/// use burn_flows::{ActNormConfig, CouplingConfig, DiagonalGaussian, FlowConfig, LuLinearConfig, ScalarMap};
 ///
 /// let device = Device::flex();
-/// // A learned flow in 2 dimensions on a standard normal base.
-/// let flow = FlowConfig::planar(8).init(2, None, &device);
+/// // Eight planar layers in two dimensions, whose parameters are learned.
+/// let flow = FlowConfig::planar(2, 8).init(&device);
 /// let base = DiagonalGaussian::standard(2, &device);
 /// let (z, log_prob) = flow.distribution(base, None).rsample_and_log_prob(100);
 /// assert_eq!(z.dims(), [100, 2]);
 /// assert_eq!(log_prob.dims(), [100]);
+///
+/// // A step of Glow with a spline, given a context of sixteen numbers.
+/// let coupling = CouplingConfig { map: ScalarMap::Spline(8), hidden: vec![64] };
+/// let step = vec![ActNormConfig {}.into(), LuLinearConfig {}.into(), coupling.into()];
+/// let flow = FlowConfig::new(6, step).with_context(16).init(&device);
+/// let out = flow.forward(Tensor::zeros([4, 6], &device), Some(Tensor::zeros([4, 16], &device)));
+/// assert_eq!(out.log_det.dims(), [4]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowConfig {
-    /// How many layers: K in the paper. 0 is the identity.
-    pub layers: usize,
-    /// What keeps a layer invertible.
+    /// Dimensions of the points.
+    pub dim: usize,
+    /// How many numbers the context of an example has. Without one all points share the flow's own parameters. With one
+    /// they are predicted from it: the flow is *amortized* when that is an encoder's features, *conditional* when it is a
+    /// covariate.
     #[serde(default)]
-    pub constraint: PlanarConstraint,
-    /// Widths of the hidden ReLU layers between a context and the parameters. None: a linear head, as
-    /// the paper puts on its encoder. Without a context they have no use.
-    #[serde(default)]
-    pub hidden: Vec<usize>,
+    pub context: Option<usize>,
+    /// The parts, the first one next to the base. None are the identity.
+    pub parts: Vec<PartConfig>,
 }
 
 impl FlowConfig {
-    /// `layers` planar layers under the paper's constraint, with a linear head where there is a context.
-    pub fn planar(layers: usize) -> Self {
+    /// The parts one after the other, without a context.
+    pub fn new(dim: usize, parts: Vec<PartConfig>) -> Self {
         Self {
-            layers,
-            constraint: PlanarConstraint::Paper,
-            hidden: Vec::new(),
+            dim,
+            context: None,
+            parts,
         }
     }
 
-    /// The same flow under another constraint.
-    pub fn with_constraint(self, constraint: PlanarConstraint) -> Self {
-        Self { constraint, ..self }
+    /// The same flow given a context of so many numbers.
+    pub fn with_context(self, context: usize) -> Self {
+        Self {
+            context: Some(context),
+            ..self
+        }
     }
 
-    /// The same flow, its parameters predicted by a network with these hidden widths.
-    pub fn with_hidden(self, hidden: Vec<usize>) -> Self {
-        Self { hidden, ..self }
+    /// `layers` planar layers under the paper's constraint (Rezende & Mohamed 2015). 0 layers of any flow are the identity.
+    pub fn planar(dim: usize, layers: usize) -> Self {
+        Self::stack(dim, layers, PlanarConfig::new(layers))
     }
 
-    /// A flow in `dim` dimensions.
+    /// `layers` radial layers (Rezende & Mohamed 2015).
+    pub fn radial(dim: usize, layers: usize) -> Self {
+        Self::stack(dim, layers, RadialConfig::new(layers))
+    }
+
+    /// `layers` reflections (Tomczak & Welling 2016).
+    pub fn householder(dim: usize, layers: usize) -> Self {
+        Self::stack(dim, layers, HouseholderConfig::new(layers))
+    }
+
+    /// `layers` Sylvester layers (van den Berg et al. 2018).
+    pub fn sylvester(dim: usize, layers: usize, basis: SylvesterBasis) -> Self {
+        Self::stack(dim, layers, SylvesterConfig::new(layers, basis))
+    }
+
+    /// `layers` couplings by `map`, a random permutation after each, networks with these hidden widths: NICE with
+    /// [`ScalarMap::Additive`], RealNVP with [`ScalarMap::Affine`] (Dinh et al. 2014, 2016), a neural spline flow with
+    /// [`ScalarMap::Spline`] (Durkan et al. 2019).
+    pub fn coupling(dim: usize, layers: usize, map: ScalarMap, hidden: &[usize]) -> Self {
+        let hidden = hidden.to_vec();
+        let coupling = CouplingConfig { map, hidden };
+        Self::repeated(dim, layers, coupling.into(), PermutationConfig::Random)
+    }
+
+    /// `layers` autoregressive layers by `map`, the order reversed after each, networks with these hidden widths: an
+    /// inverse autoregressive flow (Kingma et al. 2016), which samples in one pass.
+    pub fn inverse_autoregressive(
+        dim: usize,
+        layers: usize,
+        map: ScalarMap,
+        hidden: &[usize],
+    ) -> Self {
+        let hidden = hidden.to_vec();
+        let layer = AutoregressiveConfig { map, hidden };
+        Self::repeated(dim, layers, layer.into(), PermutationConfig::Reverse)
+    }
+
+    /// The same the other way round: a masked autoregressive flow (Papamakarios et al. 2017), whose densities take one
+    /// pass; with [`ScalarMap::Spline`] the autoregressive neural spline flow.
+    pub fn masked_autoregressive(
+        dim: usize,
+        layers: usize,
+        map: ScalarMap,
+        hidden: &[usize],
+    ) -> Self {
+        let hidden = hidden.to_vec();
+        let layer = AutoregressiveConfig { map, hidden };
+        let layer = PartConfig::Inverse(Box::new(layer.into()));
+        Self::repeated(dim, layers, layer, PermutationConfig::Reverse)
+    }
+
+    fn stack(dim: usize, layers: usize, stack: impl Into<PartConfig>) -> Self {
+        let parts = (layers > 0).then(|| stack.into());
+        Self::new(dim, parts.into_iter().collect())
+    }
+
+    fn repeated(dim: usize, layers: usize, layer: PartConfig, mixing: PermutationConfig) -> Self {
+        let step = [layer, mixing.into()];
+        let steps = std::iter::repeat_n(step, layers);
+        Self::new(dim, steps.flatten().collect())
+    }
+
+    /// Looks for what no type refuses.
     ///
-    /// Without a context it has parameters of its own, which all points share. With one, of
-    /// `context_dim` numbers an example, each example's parameters are predicted from it: *amortized*
-    /// when the context is an encoder's features, *conditional* when it is a covariate.
+    /// # Errors
+    ///
+    /// With the part at fault, and what it takes.
+    pub fn check(&self) -> Result<(), FlowConfigError> {
+        if self.dim == 0 {
+            return Err(FlowConfigError("a flow has a dimension at least".into()));
+        }
+        (self.parts.iter().enumerate()).try_for_each(|(i, part)| {
+            (part.check(self.dim)).map_err(|message| {
+                FlowConfigError(format!("part {} of the flow: {message}", i + 1))
+            })
+        })
+    }
+
+    /// How large the flow is.
+    pub fn size(&self) -> FlowSize {
+        let size = |part: &PartConfig| part.size(self.dim, self.context);
+        self.parts
+            .iter()
+            .map(size)
+            .fold(FlowSize::default(), FlowSize::and)
+    }
+
+    /// A flow with random parameters, drawn from the device's own generator; but for permutations and rotations it starts
+    /// as the identity, or next to it.
     ///
     /// # Panics
     ///
-    /// When `dim` is 0.
-    pub fn init(&self, dim: usize, context_dim: Option<usize>, device: &Device) -> Flow {
-        assert!(dim > 0, "a flow has at least one dimension");
-        let parameters = (self.layers > 0).then(|| match context_dim {
-            None => Parameters::learned(self.start(dim, device)),
-            Some(context) => Parameters::predicted(self.start(dim, device), context, &self.hidden),
-        });
+    /// When [`check`](Self::check) finds something.
+    pub fn init(&self, device: &Device) -> Flow {
+        if let Err(error) = self.check() {
+            panic!("{error}");
+        }
+        let init = |part: &PartConfig| part.init(self.dim, self.context, device);
         Flow {
-            parameters: parameters.map(|parameters| match self.constraint {
-                PlanarConstraint::Paper => Constrained::Paper(parameters),
-                PlanarConstraint::Identity => Constrained::Identity(parameters),
-            }),
-            dim,
-            context_dim,
+            parts: self.parts.iter().map(init).collect(),
+            dim: self.dim,
+            context: self.context,
         }
     }
+}
 
-    /// The parameters that a flow starts from, `[1, layers, 2 dim + 1]`: the identity (m(w·u) = 0), since random
-    /// layers would blur the base before there is anything to learn from it, along random w of norm 1, away from the
-    /// pole that the paper's û has at w = 0.
-    fn start(&self, dim: usize, device: &Device) -> Tensor<3> {
-        let random = |numbers, std| -> Tensor<3> {
-            let shape = [1, self.layers, numbers];
-            Tensor::random(shape, Distribution::Normal(0.0, std), device)
-        };
-        let w = random(dim, 1.0);
-        let w = w.clone() / w.square().sum_dim(2).sqrt();
-        let u = w.clone() * self.constraint.root();
-        let b = random(1, (1.0 / dim as f64).sqrt());
-        Tensor::cat(vec![u, w, b], 2)
+/// Why a [`FlowConfig`] is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowConfigError(String);
+
+impl fmt::Display for FlowConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
+
+impl error::Error for FlowConfigError {}
 
 /// A normalizing flow with whatever owns or predicts its parameters; built by [`FlowConfig`].
 ///
-/// Forward goes from the base to the latent or data space.
+/// Forward goes from the base to the latent or data space. Every family has an inverse for every input, so no direction
+/// returns an error.
 ///
-/// What is saved of it loads into a flow of the same shape and the same constraint.
+/// What is saved of it loads into a flow of the same shape, families and constraints.
 #[derive(Module, Debug)]
 pub struct Flow {
-    /// None for the identity.
-    parameters: Option<Constrained>,
+    parts: Vec<Part>,
     #[module(skip)]
     dim: usize,
     #[module(skip)]
-    context_dim: Option<usize>,
-}
-
-/// The parameters under their constraint, whose name is part of their paths in a record: under another one the same
-/// numbers are another flow, so that they must not load.
-#[derive(Module, Debug)]
-enum Constrained {
-    Paper(Parameters),
-    Identity(Parameters),
-}
-
-/// Where the unconstrained parameters `[1 | batch, layers, numbers]` come from.
-#[derive(Module, Debug)]
-enum Parameters {
-    Learned(Learned),
-    Predicted(Predicted),
-}
-
-/// Parameters that all points share.
-#[derive(Module, Debug)]
-struct Learned {
-    /// `[1, layers, numbers]`
-    raw: Param<Tensor<3>>,
-}
-
-/// A network from a context to each example's parameters.
-#[derive(Module, Debug)]
-struct Predicted {
-    hidden: Vec<Linear>,
-    head: Linear,
-    layers: usize,
-}
-
-impl Parameters {
-    fn learned(start: Tensor<3>) -> Self {
-        Self::Learned(Learned { raw: leaf(start) })
-    }
-
-    /// The head starts as its bias, which is `start`.
-    fn predicted(start: Tensor<3>, context: usize, hidden: &[usize]) -> Self {
-        let (device, [_, layers, numbers]) = (start.device(), start.dims());
-        let mut width = context;
-        let hidden = hidden
-            .iter()
-            .map(|&next| LinearConfig::new(std::mem::replace(&mut width, next), next).init(&device))
-            .collect();
-        let mut head = LinearConfig::new(width, layers * numbers).init(&device);
-        head.weight = leaf(Tensor::zeros([width, layers * numbers], &device));
-        head.bias = Some(leaf(start.reshape([layers * numbers])));
-        Self::Predicted(Predicted {
-            hidden,
-            head,
-            layers,
-        })
-    }
-}
-
-/// A parameter of its own: the result of arithmetic with another one would not be trained.
-fn leaf<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
-    Param::from_tensor(value.detach())
-}
-
-impl Predicted {
-    /// `context: [batch, context_dim]` to `[batch, layers, numbers]`.
-    fn raw(&self, context: Tensor<2>) -> Tensor<3> {
-        let features = self
-            .hidden
-            .iter()
-            .fold(context, |x, layer| relu(linear(layer, x)));
-        let raw = linear(&self.head, features);
-        let [batch, width] = raw.dims();
-        raw.reshape([batch, self.layers, width / self.layers])
-    }
+    context: Option<usize>,
 }
 
 impl Flow {
     /// z_K and Σ log |det| of `z: [n · batch, dim]`, sample-major, with the parameters of
-    /// `context: [batch, context_dim]` (any number of rows without one).
+    /// `context: [batch, context]` (any number of rows without one).
     ///
     /// # Panics
     ///
     /// When shapes disagree, or when a context is missing or is given to a flow that was built without.
     pub fn forward(&self, z: Tensor<2>, context: Option<Tensor<2>>) -> Transformed {
-        self.transform(context, &z.device()).forward(z)
+        self.bind(context).forward(z)
     }
 
     /// The point that [`forward`](Self::forward) takes to `y`, and the log-determinant of the inverse.
@@ -201,7 +224,7 @@ impl Flow {
     ///
     /// As [`forward`](Self::forward).
     pub fn inverse(&self, y: Tensor<2>, context: Option<Tensor<2>>) -> Transformed {
-        self.transform(context, &y.device()).inverse(y)
+        self.bind(context).inverse(y)
     }
 
     /// The distribution of this flow's output when its input is distributed as `base`.
@@ -216,13 +239,16 @@ impl Flow {
         base: DiagonalGaussian,
         context: Option<Tensor<2>>,
     ) -> FlowDistribution {
-        let planar = self.transform(context, &base.device());
-        FlowDistribution::new(base, Some(planar))
+        FlowDistribution::new(base, self.bind(context))
     }
 
-    /// The layers for a context; there are none of the identity, on `device`.
-    fn transform(&self, context: Option<Tensor<2>>, device: &Device) -> Planar {
-        let owners = match (self.context_dim, &context) {
+    /// The map for a context, with its parameters at hand: networks on the context run here, once.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn bind(&self, context: Option<Tensor<2>>) -> impl Bijection + Clone + use<> {
+        let owners = match (self.context, &context) {
             (None, None) => 1,
             (Some(width), Some(context)) => {
                 let [batch, got] = context.dims();
@@ -235,19 +261,28 @@ impl Flow {
             (None, Some(_)) => panic!("this flow was built without a context, but was given one"),
             (Some(_), None) => panic!("this flow was built with a context, but was given none"),
         };
-        let Some(constrained) = &self.parameters else {
-            let numbers = Planar::parameters_per_layer(self.dim);
-            let none = Tensor::zeros([owners, 0, numbers], device);
-            return Planar::new(none, PlanarConstraint::default());
-        };
-        let (constraint, parameters) = match constrained {
-            Constrained::Paper(parameters) => (PlanarConstraint::Paper, parameters),
-            Constrained::Identity(parameters) => (PlanarConstraint::Identity, parameters),
-        };
-        let raw = match parameters {
-            Parameters::Learned(learned) => learned.raw.val(),
-            Parameters::Predicted(network) => network.raw(context.expect("looked for above")),
-        };
-        Planar::new(raw, constraint)
+        let bind = |part: &Part| part.bind(self.dim, context.as_ref());
+        Chain {
+            dim: self.dim,
+            owners,
+            maps: self.parts.iter().map(bind).collect(),
+        }
+    }
+
+    /// This flow with every ActNorm at its data-dependent start (Kingma & Dhariwal 2018): what each one makes of
+    /// `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1.
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn standardize(mut self, points: Tensor<2>, context: Option<Tensor<2>>) -> Self {
+        let mut points = points;
+        for part in self.parts.iter_mut().rev() {
+            if let Part::Forward(Family::ActNorm(norm)) = part {
+                *norm = norm.clone().standardizing(points.clone());
+            }
+            points = part.bind(self.dim, context.as_ref()).inverse(points).value;
+        }
+        self
     }
 }

@@ -32,10 +32,6 @@ impl DiagonalGaussian {
         Self::new(zeros.clone(), zeros)
     }
 
-    pub(crate) fn device(&self) -> Device {
-        self.mean.device()
-    }
-
     /// The number of distributions and their dimension.
     pub fn dims(&self) -> [usize; 2] {
         self.mean.dims()

@@ -10,7 +10,18 @@
 //! - [`Flow::distribution`] joins it to a [`DiagonalGaussian`] base: draw with
 //!   [`rsample_and_log_prob`](FlowDistribution::rsample_and_log_prob), score with
 //!   [`log_prob`](FlowDistribution::log_prob).
-//! - [`Planar`] is the map itself, over parameters from anywhere.
+//! - [`Bijection`] is a map with its parameters at hand, from wherever they are: [`Planar`], [`Radial`], [`Householder`] and
+//!   [`Sylvester`] are such, and one of your own joins them.
+//!
+//! | [part of a flow](PartConfig) | what it is | learned | amortized | inverse |
+//! |---|---|---|---|---|
+//! | [`PlanarConfig`], [`RadialConfig`] | Rezende & Mohamed 2015 | yes | yes | a root; closed form |
+//! | [`HouseholderConfig`] | Tomczak & Welling 2016 | yes | yes | itself |
+//! | [`SylvesterConfig`] | van den Berg et al. 2018 | yes | yes | one root a direction |
+//! | [`CouplingConfig`] | Dinh et al. 2014, 2016; Durkan et al. 2019 | yes | conditional | as cheap as forward |
+//! | [`AutoregressiveConfig`] | Kingma et al. 2016, Papamakarios et al. 2017 | yes | conditional | one pass a dimension |
+//! | [`LuLinearConfig`], [`ActNormConfig`] | Kingma & Dhariwal 2018 | yes | no | exact |
+//! | [`PermutationConfig`], [`RotationConfig`] | fixed, drawn once | no | no | exact |
 //!
 //! Fit a density to points by maximum likelihood:
 //!
@@ -22,7 +33,7 @@
 //! let device = Device::flex().autodiff();
 //! let data = Tensor::<2>::random([256, 2], Distribution::Normal(1.0, 0.5), &device);
 //!
-//! let mut flow = FlowConfig::planar(4).init(2, None, &device);
+//! let mut flow = FlowConfig::planar(2, 4).init(&device);
 //! let mut optimizer = AdamConfig::new().init();
 //! let loss = |flow: &burn_flows::Flow| {
 //!     let base = DiagonalGaussian::standard(2, &device);
@@ -37,18 +48,41 @@
 //! assert!(loss(&flow).into_scalar::<f32>() < before);
 //! ```
 
+mod bijection;
 mod distribution;
+mod families;
+mod family;
 mod flow;
 mod gaussian;
+mod map;
 mod math;
+mod network;
 mod ops;
-mod planar;
+mod parameters;
+mod root;
+mod size;
+mod stack;
 mod transformed;
 
+pub use bijection::Bijection;
 pub use distribution::FlowDistribution;
-pub use flow::{Flow, FlowConfig};
+pub use families::PartConfig;
+pub use family::{
+    act_norm::ActNormConfig,
+    autoregressive::AutoregressiveConfig,
+    coupling::CouplingConfig,
+    householder::{Householder, HouseholderConfig},
+    lu_linear::LuLinearConfig,
+    permutation::PermutationConfig,
+    planar::{Planar, PlanarConfig, PlanarConstraint},
+    radial::{Radial, RadialConfig},
+    rotation::RotationConfig,
+    sylvester::{Sylvester, SylvesterBasis, SylvesterConfig},
+};
+pub use flow::{Flow, FlowConfig, FlowConfigError};
 pub use gaussian::DiagonalGaussian;
-pub use planar::{Planar, PlanarConstraint};
+pub use map::ScalarMap;
+pub use size::FlowSize;
 pub use transformed::Transformed;
 
 /// The examples of the README files.

@@ -16,6 +16,9 @@ pub fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     }
 }
 
+/// ln(e - 1): softplus is 1 there.
+pub const LN_E_MINUS_1: f64 = 0.541_324_854_612_918_1;
+
 /// Below this size of x, [`log1p`] sums its series.
 const SERIES: f64 = 0.25;
 

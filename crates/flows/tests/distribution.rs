@@ -9,8 +9,25 @@ use burn::{
     optim::{AdamConfig, GradientsParams},
     tensor::{DType, Device, Tensor},
 };
-use burn_flows::{DiagonalGaussian, Flow, FlowConfig, FlowDistribution, Planar, PlanarConstraint};
+use burn_flows::{
+    DiagonalGaussian, Flow, FlowConfig, FlowDistribution, Planar, PlanarConfig, PlanarConstraint,
+};
 use support::{assert_close, tensor, uniform, values};
+
+/// A flow in two dimensions.
+fn of(config: PlanarConfig, context: Option<usize>) -> FlowConfig {
+    FlowConfig {
+        context,
+        ..FlowConfig::new(2, vec![config.into()])
+    }
+}
+
+fn planar(layers: usize, context: Option<usize>) -> FlowConfig {
+    FlowConfig {
+        context,
+        ..FlowConfig::planar(2, layers)
+    }
+}
 
 /// exp(log_prob) on a grid of ±8 with step 0.05: a smooth density in two dimensions, for which the
 /// rectangle rule is far better than the 1e-3 asked; its mass outside is below 1e-5.
@@ -29,7 +46,7 @@ fn the_density_integrates_to_one() {
         let raw = tensor(uniform(21, 4 * 5, 1.0), [1, 4, 5], DType::F32, &device);
         let q = FlowDistribution::new(
             DiagonalGaussian::standard(2, &device),
-            Some(Planar::new(raw, constraint)),
+            Planar::new(raw, constraint),
         );
         let log_prob = q.log_prob(tensor(grid.clone(), [rows, 2], DType::F32, &device));
         let mass: f64 = values(log_prob).iter().map(|l| l.exp()).sum::<f64>() * step * step;
@@ -41,7 +58,7 @@ fn the_density_integrates_to_one() {
 fn a_sample_has_the_log_prob_it_came_with() {
     let device = Device::flex();
     for (context, batch) in [(None, 1), (Some(3), 4)] {
-        let flow = FlowConfig::planar(5).init(2, context, &device);
+        let flow = planar(5, context).init(&device);
         let context = context.map(|width| {
             tensor(
                 uniform(22, batch * width, 1.0),
@@ -69,13 +86,13 @@ fn a_sample_has_the_log_prob_it_came_with() {
 #[test]
 fn a_flow_of_no_layers_is_the_base() {
     let device = Device::flex();
-    let flow = FlowConfig::planar(0).init(2, Some(7), &device);
+    let flow = planar(0, Some(7)).init(&device);
     let context = Tensor::zeros([4, 7], &device);
     let q = flow.distribution(DiagonalGaussian::standard(2, &device), Some(context));
     // Ten samples of each of four examples, as of a flow with layers.
     assert_eq!(q.rsample_and_log_prob(10).0.dims(), [40, 2]);
 
-    let flow = FlowConfig::planar(0).init(2, None, &device);
+    let flow = planar(0, None).init(&device);
     let q = flow.distribution(DiagonalGaussian::standard(2, &device), None);
     let points = tensor(vec![0.5, -1.0], [1, 2], DType::F32, &device);
     let base = DiagonalGaussian::standard(2, &device).log_prob(points.clone());
@@ -106,9 +123,8 @@ impl ModuleVisitor for MissingGradients<'_> {
 fn every_parameter_gets_a_gradient_in_both_directions() {
     let device = Device::flex().autodiff();
     for context in [None, Some(3)] {
-        let mut flow = FlowConfig::planar(3)
-            .with_hidden(vec![8])
-            .init(2, context, &device);
+        let config = PlanarConfig::new(3).with_hidden(vec![8]);
+        let mut flow = of(config, context).init(&device);
         let context = context
             .map(|width| tensor(uniform(25, 6 * width, 1.0), [6, width], DType::F32, &device));
         let q = |flow: &Flow| {
@@ -144,17 +160,14 @@ fn a_saved_flow_keeps_its_log_prob_and_another_shape_is_refused() {
         values(flow.distribution(base, None).log_prob(points))
     };
 
-    let saved = FlowConfig::planar(3).init(2, None, &device);
+    let saved = planar(3, None).init(&device);
     let expected = log_prob(&saved);
     saved.save_file(&path).unwrap();
 
-    let loaded = FlowConfig::planar(3)
-        .init(2, None, &device)
-        .try_load_file(&path)
-        .unwrap();
+    let loaded = planar(3, None).init(&device).try_load_file(&path).unwrap();
     assert_eq!(log_prob(&loaded), expected);
 
-    let other = FlowConfig::planar(4).init(2, None, &device);
+    let other = planar(4, None).init(&device);
     assert!(other.try_load_file(&path).is_err(), "3 layers went into 4");
 }
 
@@ -167,8 +180,8 @@ fn weights_of_one_constraint_do_not_load_under_another() {
     let path = folder.path().join("flow.bpk");
     for context in [None, Some(3)] {
         let flow = |constraint| {
-            let config = FlowConfig::planar(3).with_constraint(constraint);
-            config.init(2, context, &device)
+            let config = PlanarConfig::new(3).with_constraint(constraint);
+            of(config, context).init(&device)
         };
         for (saved, other) in [(Paper, Identity), (Identity, Paper)] {
             flow(saved).save_file(&path).unwrap();
@@ -181,9 +194,10 @@ fn weights_of_one_constraint_do_not_load_under_another() {
 
 #[test]
 fn a_config_survives_json() {
-    let config = FlowConfig::planar(7)
+    let config = PlanarConfig::new(7)
         .with_constraint(PlanarConstraint::Identity)
         .with_hidden(vec![32]);
+    let config = of(config, Some(3));
     let json = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<FlowConfig>(&json).unwrap(), config);
     assert!(json.contains("\"identity\""), "{json}");
@@ -204,7 +218,6 @@ fn a_flow_takes_the_shapes_it_was_built_for() {
     let device = Device::flex();
     let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
     for layers in [0, 1] {
-        let of = |context: Option<usize>| FlowConfig::planar(layers).init(2, context, &device);
         for (context_dim, context, z, message) in [
             (None, Some([1, 3]), [1, 2], "was built without a context"),
             (Some(3), None, [1, 2], "was built with a context"),
@@ -222,7 +235,7 @@ fn a_flow_takes_the_shapes_it_was_built_for() {
             ),
             (None, None, [6, 5], "takes [n · 1, 2], got [6, 5]"),
         ] {
-            let flow = of(context_dim);
+            let flow = planar(layers, context_dim).init(&device);
             let panics = [
                 panic_of(|| drop(flow.forward(zeros(z), context.map(zeros)))),
                 panic_of(|| drop(flow.inverse(zeros(z), context.map(zeros)))),
@@ -243,7 +256,7 @@ fn a_base_and_a_flow_of_other_examples_are_no_distribution() {
     };
     let planar = |owners| {
         let raw = Tensor::zeros([owners, 1, 5], &device);
-        Some(Planar::new(raw, PlanarConstraint::Identity))
+        Planar::new(raw, PlanarConstraint::Identity)
     };
     for (batch, owners, examples) in [
         (1, 4, 4),

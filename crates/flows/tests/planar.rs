@@ -3,7 +3,7 @@
 mod support;
 
 use burn::tensor::{DType, Device, Tensor};
-use burn_flows::{Planar, PlanarConstraint};
+use burn_flows::{Bijection, Planar, PlanarConstraint};
 use serde::Deserialize;
 use support::{assert_close, tensor, uniform, values};
 

@@ -20,18 +20,29 @@ use crate::is_fused;
 ///
 /// When `x` has another width than the layer takes.
 pub fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
-    let weight = layer.weight.val();
     match &layer.bias {
-        Some(bias) if is_fused(&x) && is_fused(&weight) => {
-            check(&x, &weight);
-            Tensor::from_dispatch(Dispatch::affine(
-                x.into_dispatch(),
-                weight.into_dispatch(),
-                bias.val().into_dispatch(),
-            ))
-        }
-        _ => layer.forward(x),
+        Some(bias) => affine(x, layer.weight.val(), bias.val()),
+        None => layer.forward(x),
     }
+}
+
+/// x W + b of a weight and a bias that are at hand.
+///
+/// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` to `[rows, outputs]`.
+///
+/// # Panics
+///
+/// When the widths disagree.
+pub fn affine(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    check(&x, &weight);
+    if !(is_fused(&x) && is_fused(&weight)) {
+        return burn::tensor::module::linear(x, weight, Some(bias));
+    }
+    Tensor::from_dispatch(Dispatch::affine(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    ))
 }
 
 pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {

@@ -7,7 +7,7 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Gradients, Tensor, TensorData, activation::sigmoid},
 };
-use burn_flows::{FlowConfig, Planar, PlanarConstraint};
+use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint};
 use flow_vae::{Activation, Vae, VaeConfig};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
@@ -145,10 +145,9 @@ fn planar(device: &Device) -> Vec<Vec<f32>> {
 fn step(device: &Device) -> Vec<Vec<f32>> {
     let config = VaeConfig {
         pixels: 50,
-        latent_dim: 3,
         hidden: vec![20],
         activation: Activation::Maxout { window: 4 },
-        flow: FlowConfig::planar(2),
+        flow: FlowConfig::planar(3, 2),
     };
     // The same weights on every device.
     let on_the_cpu = Device::flex();

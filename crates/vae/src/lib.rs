@@ -19,10 +19,9 @@
 //! let device = Device::flex();
 //! let vae = VaeConfig {
 //!     pixels: 64,
-//!     latent_dim: 8,
 //!     hidden: vec![32],
 //!     activation: Activation::Maxout { window: 4 },
-//!     flow: FlowConfig::planar(4),
+//!     flow: FlowConfig::planar(8, 4),
 //! }
 //! .init(&device);
 //!

@@ -15,13 +15,12 @@ use crate::{Activation, BoundTerms, Hidden, bernoulli_log_likelihood};
 pub struct VaeConfig {
     /// Pixels of an image.
     pub pixels: usize,
-    /// Dimensions of z; 40 in the paper.
-    pub latent_dim: usize,
     /// Widths of the encoder's hidden layers; the decoder has them in reverse. One of 400 in the paper.
     pub hidden: Vec<usize>,
     /// The activation of the hidden layers; maxout with window 4 in the paper.
     pub activation: Activation,
-    /// The flow of the posterior.
+    /// The flow of the posterior, in as many dimensions as z has; 40 in the paper. Its context is the encoder's features,
+    /// whatever is written here.
     pub flow: FlowConfig,
 }
 
@@ -30,15 +29,16 @@ impl VaeConfig {
     ///
     /// # Panics
     ///
-    /// When `latent_dim` is 0 or `hidden` is empty.
+    /// When `hidden` is empty, or [`FlowConfig::check`] finds something.
     pub fn init(&self, device: &Device) -> Vae {
         let features = *self.hidden.last().expect("a VAE has a hidden layer");
         let reversed: Vec<usize> = self.hidden.iter().rev().copied().collect();
+        let latent_dim = self.flow.dim;
         Vae {
             encoder: Hidden::new(self.pixels, &self.hidden, self.activation, device),
-            base: LinearConfig::new(features, 2 * self.latent_dim).init(device),
-            flow: self.flow.init(self.latent_dim, Some(features), device),
-            decoder: Hidden::new(self.latent_dim, &reversed, self.activation, device),
+            base: LinearConfig::new(features, 2 * latent_dim).init(device),
+            flow: self.flow.clone().with_context(features).init(device),
+            decoder: Hidden::new(latent_dim, &reversed, self.activation, device),
             logits: LinearConfig::new(self.hidden[0], self.pixels).init(device),
         }
     }

@@ -2,7 +2,7 @@
 //! and z | x ~ N(x / (1 + σ²), σ² / (1 + σ²) I).
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_flows::{DiagonalGaussian, FlowDistribution, Planar, PlanarConstraint};
+use burn_flows::{DiagonalGaussian, FlowConfig, FlowDistribution, Planar, PlanarConstraint};
 use flow_vae::{BoundTerms, Mean};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 use rand_distr::{Distribution, StandardNormal};
@@ -55,7 +55,10 @@ fn by_example(values: Tensor<1>) -> [Vec<f64>; 2] {
 fn every_bound_of_the_exact_posterior_is_the_evidence() {
     let device = Device::flex();
     let mean = observations(&device).div_scalar(1.0 + VARIANCE);
-    let q = FlowDistribution::new(gaussian(mean, VARIANCE / (1.0 + VARIANCE)), None);
+    let q = FlowDistribution::new(
+        gaussian(mean, VARIANCE / (1.0 + VARIANCE)),
+        FlowConfig::planar(3, 0).init(&device).bind(None),
+    );
     let terms = terms(&q, 64, &device);
     let evidence = log_evidence(&device);
     for (i, elbos) in by_example(terms.elbo()).iter().enumerate() {
@@ -87,11 +90,12 @@ fn bounds_tighten_towards_the_evidence_and_do_not_pass_it() {
         &device,
     );
     let planar = Planar::new(raw, PlanarConstraint::Identity);
-    for flow in [None, Some(planar)] {
-        let name = if flow.is_some() { "planar" } else { "no flow" };
-        let base = gaussian(observations(&device).mul_scalar(0.4), 0.6);
-        let q = FlowDistribution::new(base, flow);
-
+    let base = gaussian(observations(&device).mul_scalar(0.4), 0.6);
+    let none = FlowConfig::planar(3, 0).init(&device).bind(None);
+    for (name, q) in [
+        ("no flow", FlowDistribution::new(base.clone(), none)),
+        ("planar", FlowDistribution::new(base, planar)),
+    ] {
         let draws = 64 * 2_000;
         let bound = |k: usize| {
             // Rows are sample-major: each run of k samples is one estimate.

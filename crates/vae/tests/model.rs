@@ -10,10 +10,9 @@ use flow_vae::{Activation, Estimates, ImportanceSampling, Vae, VaeConfig};
 fn config(layers: usize) -> VaeConfig {
     VaeConfig {
         pixels: 16,
-        latent_dim: 3,
         hidden: vec![12, 8],
         activation: Activation::Maxout { window: 2 },
-        flow: FlowConfig::planar(layers),
+        flow: FlowConfig::planar(3, layers),
     }
 }
 
@@ -137,7 +136,7 @@ fn a_checkpoint_of_another_shape_is_refused() {
     config(3).init(&device).save_file(&path).unwrap();
     for other in [
         VaeConfig {
-            latent_dim: 4,
+            flow: FlowConfig::planar(4, 3),
             ..config(3)
         },
         VaeConfig {

@@ -33,7 +33,8 @@ use super::{
 };
 use crate::{
     PlanarConstraint,
-    planar::{LN_E_MINUS_1, LOWEST_WU, SMALLEST_SQUARED_NORM},
+    family::planar::{LOWEST_WU, SMALLEST_SQUARED_NORM},
+    math::LN_E_MINUS_1,
 };
 
 /// Rows that share a vector's lanes.

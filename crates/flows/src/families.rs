@@ -1,0 +1,124 @@
+//! The list of all families: a line for each gives it a place in configurations, in flows and in what they save.
+
+use std::sync::Arc;
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Bijection, FlowSize,
+    bijection::Inverse,
+    family::{
+        act_norm::{ActNorm, ActNormConfig},
+        autoregressive::{Autoregressive, AutoregressiveConfig},
+        coupling::{Coupling, CouplingConfig},
+        householder::{HouseholderConfig, HouseholderStack},
+        lu_linear::{LuLinear, LuLinearConfig},
+        permutation::{Permutation, PermutationConfig},
+        planar::{PlanarConfig, PlanarStack},
+        radial::{RadialConfig, RadialStack},
+        rotation::{Rotation, RotationConfig},
+        sylvester::{SylvesterConfig, SylvesterStack},
+    },
+};
+
+macro_rules! families {
+    ($($name:ident: $config:ident => $module:ident,)*) => {
+        /// One part of a flow: one layer of a family, or a stack of several.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum PartConfig {
+            $(
+                #[doc = concat!("See [`", stringify!($config), "`].")]
+                $name($config),
+            )*
+            /// A part in the other direction.
+            Inverse(Box<PartConfig>),
+        }
+
+        $(
+            impl From<$config> for PartConfig {
+                fn from(config: $config) -> Self {
+                    Self::$name(config)
+                }
+            }
+        )*
+
+        impl PartConfig {
+            /// What is wrong with it in `dim` dimensions, if anything is.
+            pub(crate) fn check(&self, dim: usize) -> Result<(), String> {
+                match self {
+                    $(Self::$name(config) => config.check(dim),)*
+                    Self::Inverse(config) => config.check(dim),
+                }
+            }
+
+            pub(crate) fn size(&self, dim: usize, context: Option<usize>) -> FlowSize {
+                match self {
+                    $(Self::$name(config) => config.size(dim, context),)*
+                    Self::Inverse(config) => config.size(dim, context),
+                }
+            }
+
+            pub(crate) fn init(&self, dim: usize, context: Option<usize>, device: &Device) -> Part {
+                match self {
+                    $(Self::$name(config) => {
+                        Part::Forward(Family::$name(config.init(dim, context, device)))
+                    })*
+                    Self::Inverse(config) => match config.init(dim, context, device) {
+                        Part::Forward(family) => Part::Inverse(family),
+                        Part::Inverse(family) => Part::Forward(family),
+                    },
+                }
+            }
+        }
+
+        /// What a part owns. The names of the family and of the direction are part of the paths in a record: the same
+        /// numbers in another one are another flow, so that they must not load.
+        #[derive(Module, Debug)]
+        pub enum Family {
+            $($name($module),)*
+        }
+
+        impl Family {
+            /// The map for `context: [batch, width]`; its networks run here, once.
+            pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+                match self {
+                    $(Self::$name(family) => family.bind(dim, context),)*
+                }
+            }
+        }
+    };
+}
+
+families! {
+    Planar: PlanarConfig => PlanarStack,
+    Radial: RadialConfig => RadialStack,
+    Householder: HouseholderConfig => HouseholderStack,
+    Sylvester: SylvesterConfig => SylvesterStack,
+    Coupling: CouplingConfig => Coupling,
+    Autoregressive: AutoregressiveConfig => Autoregressive,
+    Permutation: PermutationConfig => Permutation,
+    Rotation: RotationConfig => Rotation,
+    LuLinear: LuLinearConfig => LuLinear,
+    ActNorm: ActNormConfig => ActNorm,
+}
+
+/// A family in one direction.
+#[derive(Module, Debug)]
+pub enum Part {
+    Forward(Family),
+    Inverse(Family),
+}
+
+impl Part {
+    pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+        match self {
+            Self::Forward(family) => family.bind(dim, context),
+            Self::Inverse(family) => Arc::new(Inverse(family.bind(dim, context))),
+        }
+    }
+}

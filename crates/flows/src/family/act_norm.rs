@@ -1,0 +1,123 @@
+//! A scale and a shift of each coordinate, which start so that the data come out standardised (Kingma & Dhariwal 2018).
+//!
+//! ```text
+//! f(z) = z e^s + t,      log |det| = Σ s
+//! ```
+
+use std::sync::Arc;
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Bijection, FlowSize, Transformed, bijection::check_points, math::widened, parameters::leaf,
+};
+
+/// One layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActNormConfig {}
+
+impl ActNormConfig {
+    pub(crate) fn size(&self, dim: usize, _context: Option<usize>) -> FlowSize {
+        FlowSize {
+            weights: 2.0 * dim as f64,
+            at_once: 0.0,
+        }
+    }
+
+    pub(crate) fn check(&self, _dim: usize) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Starts as the identity, until [`Flow::standardize`](crate::Flow::standardize).
+    pub(crate) fn init(&self, dim: usize, _context: Option<usize>, device: &Device) -> ActNorm {
+        let zeros = || leaf(Tensor::zeros([1, dim], device));
+        ActNorm {
+            log_scale: zeros(),
+            shift: zeros(),
+        }
+    }
+}
+
+/// The learned numbers.
+#[derive(Module, Debug)]
+pub struct ActNorm {
+    /// s, `[1, dim]`
+    log_scale: Param<Tensor<2>>,
+    /// t, `[1, dim]`
+    shift: Param<Tensor<2>>,
+}
+
+impl ActNorm {
+    pub fn bind(&self, _dim: usize, _context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+        Arc::new(Bound {
+            log_scale: widened(self.log_scale.val()),
+            shift: widened(self.shift.val()),
+        })
+    }
+
+    /// This layer with the scale and shift by which the inverse of `y: [rows, dim]` has mean 0 and variance 1.
+    pub fn standardizing(self, y: Tensor<2>) -> Self {
+        let mean = y.clone().mean_dim(0);
+        let variance = (y - mean.clone()).square().mean_dim(0);
+        // A constant coordinate keeps its scale.
+        let is_constant = variance.clone().lower_elem(TINY);
+        let log_scale = variance.clamp_min(TINY).log().div_scalar(2.0);
+        let set = |param: Param<Tensor<2>>, value: Tensor<2>| {
+            param.map(|old| {
+                let requires = old.is_require_grad();
+                value.detach().cast(old.dtype()).set_require_grad(requires)
+            })
+        };
+        Self {
+            log_scale: set(self.log_scale, log_scale.mask_fill(is_constant, 0.0)),
+            shift: set(self.shift, mean),
+        }
+    }
+}
+
+const TINY: f64 = 1e-30;
+
+#[derive(Clone, Debug)]
+struct Bound {
+    log_scale: Tensor<2>,
+    shift: Tensor<2>,
+}
+
+impl Bound {
+    fn log_det(&self, rows: usize) -> Tensor<1> {
+        self.log_scale.clone().sum().expand([rows])
+    }
+}
+
+impl Bijection for Bound {
+    fn dim(&self) -> usize {
+        self.shift.dims()[1]
+    }
+
+    fn owners(&self) -> usize {
+        1
+    }
+
+    fn forward(&self, z: Tensor<2>) -> Transformed {
+        check_points("ActNorm", &z, 1, self.dim());
+        let [rows, _] = z.dims();
+        Transformed {
+            value: z * self.log_scale.clone().exp() + self.shift.clone(),
+            log_det: self.log_det(rows),
+        }
+    }
+
+    fn inverse(&self, y: Tensor<2>) -> Transformed {
+        check_points("ActNorm", &y, 1, self.dim());
+        let [rows, _] = y.dims();
+        Transformed {
+            value: (y - self.shift.clone()) * self.log_scale.clone().neg().exp(),
+            log_det: self.log_det(rows).neg(),
+        }
+    }
+}

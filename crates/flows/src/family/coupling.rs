@@ -1,0 +1,138 @@
+//! Coupling layers: NICE and RealNVP (Dinh et al. 2014, 2016), and neural spline flows (Durkan et al. 2019).
+//!
+//! The first half of the coordinates stays; each of the others goes through a monotone map of one number whose parameters
+//! a network makes of the first half, and of a context if there is one:
+//!
+//! ```text
+//! f(z) = (z_A, g(z_B; θ(z_A, context))),      log |det| = Σ ln g'
+//! ```
+//!
+//! Which half that is a permutation between layers changes. The network sees z_A alone, which f keeps, so that the inverse
+//! costs what f costs.
+
+use std::sync::Arc;
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Bijection, FlowSize, ScalarMap, Transformed,
+    bijection::check_points,
+    network::{Bound, Network},
+};
+
+/// One coupling layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CouplingConfig {
+    /// What is done to each of the second half of the coordinates.
+    pub map: ScalarMap,
+    /// Widths of the network's hidden ReLU layers.
+    pub hidden: Vec<usize>,
+}
+
+impl CouplingConfig {
+    pub(crate) fn size(&self, dim: usize, context: Option<usize>) -> FlowSize {
+        let outputs = (dim - dim / 2).saturating_mul(self.map.parameters());
+        let widths = [&[dim / 2], &self.hidden[..], &[outputs]].concat();
+        FlowSize::of_network(&widths, context)
+    }
+
+    pub(crate) fn check(&self, dim: usize) -> Result<(), String> {
+        if dim < 2 {
+            return Err("a coupling takes two dimensions at least".into());
+        }
+        self.map.check()
+    }
+
+    /// Starts as the identity.
+    pub(crate) fn init(&self, dim: usize, context: Option<usize>, device: &Device) -> Coupling {
+        let kept = dim / 2;
+        let outputs = (dim - kept) * self.map.parameters();
+        let network = Network::dense(kept, outputs, context, &self.hidden, device);
+        match self.map {
+            ScalarMap::Additive => Coupling::Additive(network),
+            ScalarMap::Affine => Coupling::Affine(network),
+            ScalarMap::Spline(bins) => Coupling::Spline(BySpline { network, bins }),
+        }
+    }
+}
+
+/// The network under the name of its map, which is part of its paths in a record.
+#[derive(Module, Debug)]
+pub enum Coupling {
+    Additive(Network),
+    Affine(Network),
+    Spline(BySpline),
+}
+
+#[derive(Module, Debug)]
+pub struct BySpline {
+    network: Network,
+    bins: usize,
+}
+
+impl Coupling {
+    pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+        let (network, map) = match self {
+            Self::Additive(network) => (network, ScalarMap::Additive),
+            Self::Affine(network) => (network, ScalarMap::Affine),
+            Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
+        };
+        Arc::new(BoundCoupling {
+            network: network.bind(context),
+            map,
+            dim,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct BoundCoupling {
+    network: Bound,
+    map: ScalarMap,
+    dim: usize,
+}
+
+impl BoundCoupling {
+    fn apply(
+        &self,
+        points: Tensor<2>,
+        map: impl FnOnce(Tensor<2>, Tensor<3>) -> (Tensor<2>, Tensor<2>),
+    ) -> Transformed {
+        check_points("a coupling", &points, self.owners(), self.dim);
+        let ([rows, dim], kept) = (points.dims(), self.dim / 2);
+        if rows == 0 {
+            return Transformed::identity(points);
+        }
+        let stays = points.clone().slice_dim(1, 0..kept);
+        let raw = self.network.forward(stays.clone());
+        let raw = raw.reshape([rows, dim - kept, self.map.parameters()]);
+        let (mapped, log_slope) = map(points.slice_dim(1, kept..dim), raw);
+        Transformed {
+            value: Tensor::cat(vec![stays, mapped], 1),
+            log_det: log_slope.sum_dim(1).squeeze_dim(1),
+        }
+    }
+}
+
+impl Bijection for BoundCoupling {
+    fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn owners(&self) -> usize {
+        self.network.owners()
+    }
+
+    fn forward(&self, z: Tensor<2>) -> Transformed {
+        self.apply(z, |z, raw| self.map.forward(z, raw))
+    }
+
+    fn inverse(&self, y: Tensor<2>) -> Transformed {
+        self.apply(y, |y, raw| self.map.inverse(y, raw))
+    }
+}

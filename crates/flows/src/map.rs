@@ -1,0 +1,79 @@
+//! Monotone maps of one number: what coupling and autoregressive flows do to each coordinate.
+
+mod spline;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// A monotone map of one number, by a few unconstrained parameters that are 0 for the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScalarMap {
+    /// y = x + t (Dinh et al. 2014, NICE).
+    Additive,
+    /// y = x e^s + t (Dinh et al. 2016, RealNVP), with s = a / (1 + |a| / 5) between -5 and 5 for a free a: no scale
+    /// leaves e^±5, however far a network goes.
+    Affine,
+    /// A monotone rational-quadratic spline with so many bins on [-5, 5], and y = x beyond (Durkan et al. 2019).
+    Spline(usize),
+}
+
+/// The bound of s.
+const LARGEST_LOG_SCALE: f64 = 5.0;
+
+impl ScalarMap {
+    /// How many parameters the map of one number takes.
+    pub const fn parameters(self) -> usize {
+        match self {
+            Self::Additive => 1,
+            Self::Affine => 2,
+            Self::Spline(bins) => 3 * bins - 1,
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<(), String> {
+        match self {
+            Self::Spline(bins) => spline::check(bins),
+            Self::Additive | Self::Affine => Ok(()),
+        }
+    }
+
+    /// y and ln dy/dx of each of `x: [rows, dim]`, by `raw: [rows, dim, parameters]`.
+    pub(crate) fn forward(self, x: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        match self {
+            Self::Additive => {
+                let none = x.zeros_like();
+                (x + parameter(&raw, 0), none)
+            }
+            Self::Affine => {
+                let s = log_scale(parameter(&raw, 0));
+                (x * s.clone().exp() + parameter(&raw, 1), s)
+            }
+            Self::Spline(bins) => spline::forward(x, raw, bins),
+        }
+    }
+
+    /// x and ln dx/dy of each of `y: [rows, dim]`.
+    pub(crate) fn inverse(self, y: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        match self {
+            Self::Additive => {
+                let none = y.zeros_like();
+                (y - parameter(&raw, 0), none)
+            }
+            Self::Affine => {
+                let minus_s = log_scale(parameter(&raw, 0)).neg();
+                ((y - parameter(&raw, 1)) * minus_s.clone().exp(), minus_s)
+            }
+            Self::Spline(bins) => spline::inverse(y, raw, bins),
+        }
+    }
+}
+
+/// Parameter `i` of each number, `[rows, dim]`.
+fn parameter(raw: &Tensor<3>, i: usize) -> Tensor<2> {
+    raw.clone().slice_dim(2, i..i + 1).squeeze_dim(2)
+}
+
+fn log_scale(a: Tensor<2>) -> Tensor<2> {
+    a.clone() / a.abs().div_scalar(LARGEST_LOG_SCALE).add_scalar(1.0)
+}

@@ -1,0 +1,145 @@
+//! The networks that couple coordinates: from some of them, and a context, to the parameters of maps of others.
+
+use std::iter::zip;
+
+use burn::{
+    module::Module,
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Tensor, TensorData, activation::relu},
+};
+use fused_nn::affine;
+
+use crate::{math::widened, parameters::leaf};
+
+/// ReLU layers whose last one starts at 0, so that what they are the parameters of starts as the identity.
+#[derive(Module, Debug)]
+pub struct Network {
+    layers: Vec<Linear>,
+    /// What each weight is multiplied by, where some connections must not be. Follows from the sizes: not saved.
+    masks: Vec<Tensor<2>>,
+    /// To what is added to the first layer.
+    context: Option<Linear>,
+}
+
+impl Network {
+    /// From `inputs` numbers, at least one, to `outputs`.
+    pub fn dense(
+        inputs: usize,
+        outputs: usize,
+        context: Option<usize>,
+        hidden: &[usize],
+        device: &Device,
+    ) -> Self {
+        let widths: Vec<usize> = [&[inputs], hidden, &[outputs]].concat();
+        Self::new(&widths, Vec::new(), context, device)
+    }
+
+    /// From `dim` numbers to `each` for every one of them, which depend on the numbers before it alone (Germain et al.
+    /// 2015, MADE).
+    ///
+    /// Unit j of a hidden layer of width n sees the first j dim / n numbers, rounded down. So the units are sorted by what
+    /// they see, and some see the context alone: the first number's parameters depend on it too.
+    pub fn autoregressive(
+        dim: usize,
+        each: usize,
+        context: Option<usize>,
+        hidden: &[usize],
+        device: &Device,
+    ) -> Self {
+        let widths: Vec<usize> = [&[dim], hidden, &[dim * each]].concat();
+        // A number i counts as seeing i + 1 numbers, the parameters of number i see those of units that see i at most.
+        let inputs: Vec<usize> = (1..=dim).collect();
+        let outputs: Vec<usize> = (0..dim * each).map(|i| i / each).collect();
+        let hidden = hidden
+            .iter()
+            .map(|&width| (0..width).map(|j| j * dim / width).collect());
+        let sees: Vec<Vec<usize>> = [inputs]
+            .into_iter()
+            .chain(hidden)
+            .chain([outputs])
+            .collect();
+        let masks = zip(&sees, &sees[1..])
+            .map(|(from, to)| {
+                let mask: Vec<f32> = (from.iter())
+                    .flat_map(|from| to.iter().map(move |to| f32::from(u8::from(from <= to))))
+                    .collect();
+                Tensor::from_data(TensorData::new(mask, [from.len(), to.len()]), device)
+            })
+            .collect();
+        Self::new(&widths, masks, context, device)
+    }
+
+    fn new(
+        widths: &[usize],
+        masks: Vec<Tensor<2>>,
+        context: Option<usize>,
+        device: &Device,
+    ) -> Self {
+        let mut layers: Vec<Linear> = zip(widths, &widths[1..])
+            .map(|(&from, &to)| LinearConfig::new(from, to).init(device))
+            .collect();
+        let last = layers.last_mut().expect("there is a layer to the outputs");
+        last.weight = leaf(last.weight.val().zeros_like());
+        last.bias = last.bias.as_ref().map(|bias| leaf(bias.val().zeros_like()));
+        let context = context.map(|context| {
+            LinearConfig::new(context, widths[1])
+                .with_bias(false)
+                .init(device)
+        });
+        Self {
+            layers,
+            masks,
+            context,
+        }
+    }
+
+    /// The network for a context `[batch, width]`, which is looked at here, once.
+    pub fn bind(&self, context: Option<&Tensor<2>>) -> Bound {
+        let layers = (self.layers.iter().enumerate())
+            .map(|(i, layer)| {
+                let weight = widened(layer.weight.val());
+                let weight = match self.masks.get(i) {
+                    Some(mask) => weight.clone() * mask.clone().cast(weight.dtype()),
+                    None => weight,
+                };
+                let bias = layer.bias.as_ref().expect("layers have a bias");
+                (weight, widened(bias.val()))
+            })
+            .collect();
+        let of_context = self.context.as_ref().map(|layer| {
+            let context = context.expect("a flow looks for its context").clone();
+            widened(context).matmul(widened(layer.weight.val()))
+        });
+        Bound { layers, of_context }
+    }
+}
+
+/// A [`Network`] with what it makes of a context.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    layers: Vec<(Tensor<2>, Tensor<1>)>,
+    /// `[batch, width of the first layer]`
+    of_context: Option<Tensor<2>>,
+}
+
+impl Bound {
+    /// How many examples the context has; 1 without one.
+    pub fn owners(&self) -> usize {
+        self.of_context.as_ref().map_or(1, |of| of.dims()[0])
+    }
+
+    /// `x: [n · owners, inputs]`, sample-major, to `[n · owners, outputs]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let mut layers = self.layers.iter();
+        let (weight, bias) = layers.next().expect("there is a layer");
+        let mut x = affine(x, weight.clone(), bias.clone());
+        if let Some(of_context) = &self.of_context {
+            let ([rows, width], owners) = (x.dims(), self.owners());
+            let by_owner = x.reshape([rows / owners, owners, width]);
+            x = (by_owner + of_context.clone().unsqueeze_dim(0)).reshape([rows, width]);
+        }
+        layers.fold(x, |x, (weight, bias)| {
+            affine(relu(x), weight.clone(), bias.clone())
+        })
+    }
+}
