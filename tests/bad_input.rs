@@ -27,7 +27,7 @@ fn flags_that_cannot_be_parsed() {
         ("--lr fast", ["--lr", "fast"]),
         ("--seed -1", ["--seed", "-1"]),
         ("--backend tpu", ["--backend", "tpu"]),
-        ("--flow radial", ["--flow", "radial"]),
+        ("--flow glow", ["--flow", "glow"]),
         ("--activation gelu", ["--activation", "gelu"]),
         ("--activation maxout:0", ["--activation", "maxout:0"]),
         ("--optimizer sgd", ["--optimizer", "sgd"]),
@@ -55,6 +55,22 @@ fn flags_that_cannot_be_parsed() {
 fn values_that_cannot_be_used() {
     let at = Place::new();
     for (arguments, word) in [
+        (
+            "--flow-bins 4",
+            "--flow-bins: --flow planar doesn't take it",
+        ),
+        ("--flow iaf --flow-vectors 4", "--flow-vectors: --flow iaf"),
+        (
+            "--flow spline --flow-bins 501",
+            "501 bins: a spline has 1 to 500",
+        ),
+        ("--flow nice --latent-dim 1", "two dimensions at least"),
+        (
+            "--flow sylvester-orthogonal --flow-vectors 9",
+            "in 8 dimensions there are 1 to 8",
+        ),
+        ("--flow nice --layers 99999999999", "--layers"),
+        ("--flow iaf --flow-hidden 99999999999", "--flow"),
         ("--lr -1", "--lr -1"),
         ("--lr 0", "--lr 0"),
         ("--lr nan", "--lr NaN"),

@@ -34,6 +34,34 @@ fn two_epochs_and_two_more_are_four() {
     }
 }
 
+/// With whatever a family saves: orders, matrices, networks.
+#[test]
+fn every_flow_is_resumed_and_evaluated() {
+    for flow in [
+        "planar-identity",
+        "radial",
+        "householder",
+        "sylvester-orthogonal",
+        "sylvester-householder --flow-vectors 2",
+        "sylvester-triangular",
+        "nice",
+        "realnvp --flow-hidden 5",
+        "iaf",
+        "spline --flow-bins 3",
+    ] {
+        let flags = format!("--flow {flow}");
+        let at = Place::with_run(&flags);
+        at.train("--resume run --epochs 3").succeeds();
+        at.train(&format!("{TINY} {flags} --epochs 3 --output whole"))
+            .succeeds();
+        assert_eq!(at.metrics("run"), at.metrics("whole"), "{flow}");
+        let [a, b] = ["run", "whole"].map(|run| at.pack(&format!("{run}/model.bpk")));
+        assert!(a == b, "{flow}");
+        at.train("evaluate run --samples 2").succeeds();
+        at.train("sample run").succeeds();
+    }
+}
+
 #[test]
 fn a_complete_run_is_left_as_it_is() {
     let at = Place::with_run("");

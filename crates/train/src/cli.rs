@@ -8,9 +8,10 @@ use flow_vae::{Activation, Annealing};
 
 use crate::{
     backend::{self, Backend},
-    config::{FlowName, RunConfig},
+    config::RunConfig,
     data::{Binarization, DatasetName},
     evaluate::Split,
+    flow::FlowName,
     optimizer::OptimizerName,
     rate::Schedule,
 };
@@ -81,6 +82,37 @@ pub struct TrainArgs {
         conflicts_with = "resume"
     )]
     pub flow: Option<FlowName>,
+
+    /// Widths of the hidden layers of the networks in a layer of nice, realnvp, iaf, spline [default: 64,64]
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_hidden: Option<Vec<NonZeroUsize>>,
+
+    /// Vectors of a layer of sylvester-orthogonal, sylvester-householder [default: 8, or the latent dimensions]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_vectors: Option<NonZeroUsize>,
+
+    /// Bins of spline [default: 8]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_bins: Option<NonZeroUsize>,
 
     /// Layers of the flow, K in the paper; 0 is the plain VAE [default: 10]
     #[arg(
@@ -161,7 +193,7 @@ pub struct TrainArgs {
     )]
     pub lr: Option<f64>,
 
-    /// Learning rate of the flow, as a multiple of --lr [default: 0.1]
+    /// Learning rate of the flow, as a multiple of --lr [default: 0.05, or 2 / K where that is less]
     #[arg(
         long,
         value_name = "FACTOR",
@@ -347,13 +379,18 @@ impl TrainArgs {
             Some(other) if *other != base.dataset => (other.clone(), None),
             _ => (base.dataset, base.data_dir),
         };
+        let flow = self.flow.unwrap_or(base.flow);
+        let layers = self.layers.unwrap_or(base.layers);
         RunConfig {
             backend: self.backend.unwrap_or(base.backend),
             dataset,
             data_dir: self.data_dir.clone().or(data_dir),
             binarization: self.binarization.unwrap_or(base.binarization),
-            flow: self.flow.unwrap_or(base.flow),
-            layers: self.layers.unwrap_or(base.layers),
+            flow,
+            flow_hidden: self.flow_hidden.clone().or(base.flow_hidden),
+            flow_vectors: self.flow_vectors.or(base.flow_vectors),
+            flow_bins: self.flow_bins.or(base.flow_bins),
+            layers,
             latent_dim: self.latent_dim.unwrap_or(base.latent_dim),
             hidden: self.hidden.clone().unwrap_or(base.hidden),
             activation: self.activation.unwrap_or(base.activation),
@@ -364,7 +401,13 @@ impl TrainArgs {
                 Some(other) if other != base.optimizer => other.lr(),
                 _ => base.lr,
             }),
-            flow_lr: self.flow_lr.unwrap_or(base.flow_lr),
+            flow_lr: self
+                .flow_lr
+                .unwrap_or(if (flow, layers) == (base.flow, base.layers) {
+                    base.flow_lr
+                } else {
+                    flow.lr(layers)
+                }),
             schedule: self.schedule.unwrap_or(base.schedule),
             lr_warm_up: self.lr_warm_up.unwrap_or(base.lr_warm_up),
             anneal: self.anneal.unwrap_or(base.anneal),
@@ -415,6 +458,24 @@ mod tests {
         );
         assert_eq!(rate(&["--optimizer", "adam"]), 0.5);
         assert_eq!(rate(&["--optimizer", "rmsprop", "--lr", "0.1"]), 0.1);
+    }
+
+    /// The share of the rate that the flow has is one of its layers and family.
+    #[test]
+    fn another_flow_brings_its_rate() {
+        let rate = |flags: &[&str]| {
+            let cli = Cli::parse_from(["train"].iter().chain(flags));
+            let base = RunConfig {
+                flow_lr: 0.5,
+                ..RunConfig::default()
+            };
+            cli.train.apply(base).flow_lr
+        };
+        assert_eq!(rate(&["--layers", "40"]), 0.05);
+        assert_eq!(rate(&["--layers", "160"]), 0.0125);
+        assert_eq!(rate(&["--layers", "0"]), 0.05);
+        assert_eq!(rate(&["--layers", "10"]), 0.5);
+        assert_eq!(rate(&["--layers", "160", "--flow-lr", "1"]), 1.0);
     }
 
     #[test]

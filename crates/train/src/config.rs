@@ -6,14 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use burn_flows::{FlowConfig, PlanarConstraint};
-use clap::ValueEnum;
+use burn_flows::{FlowConfig, FlowSize};
 use flow_vae::{Activation, Annealing, VaeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     backend::Backend,
     data::{Batching, Binarization, DatasetName},
+    flow::{FlowName, FlowOptions},
     optimizer::OptimizerName,
     rate::{Rate, Schedule},
 };
@@ -28,6 +28,15 @@ pub struct RunConfig {
     pub data_dir: Option<PathBuf>,
     pub binarization: Binarization,
     pub flow: FlowName,
+    /// Widths of the hidden layers of the networks in a layer of the flow, where it has such.
+    #[serde(default)]
+    pub flow_hidden: Option<Vec<NonZeroUsize>>,
+    /// Vectors of a Sylvester layer.
+    #[serde(default)]
+    pub flow_vectors: Option<NonZeroUsize>,
+    /// Bins of a spline.
+    #[serde(default)]
+    pub flow_bins: Option<NonZeroUsize>,
     pub layers: usize,
     pub latent_dim: NonZeroUsize,
     pub hidden: Vec<NonZeroUsize>,
@@ -46,25 +55,6 @@ pub struct RunConfig {
     /// The versions that wrote this file; whatever reads it puts its own.
     #[serde(default)]
     pub versions: Versions,
-}
-
-/// A flow by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FlowName {
-    /// Planar layers with the paper's û
-    Planar,
-    /// Planar layers with the û that makes u = 0 the identity
-    PlanarIdentity,
-}
-
-impl FlowName {
-    fn constraint(self) -> PlanarConstraint {
-        match self {
-            Self::Planar => PlanarConstraint::Paper,
-            Self::PlanarIdentity => PlanarConstraint::Identity,
-        }
-    }
 }
 
 /// What a run was made with.
@@ -100,6 +90,9 @@ impl RunConfig {
             data_dir: None,
             binarization: Binarization::Dynamic,
             flow: FlowName::Planar,
+            flow_hidden: None,
+            flow_vectors: None,
+            flow_bins: None,
             layers,
             latent_dim: size(latent_dim),
             hidden: vec![size(400)],
@@ -108,7 +101,7 @@ impl RunConfig {
             batch_size: size(100),
             optimizer,
             lr: optimizer.lr(),
-            flow_lr: 0.1,
+            flow_lr: FlowName::Planar.lr(layers),
             schedule: Schedule::Cosine,
             lr_warm_up: 0,
             anneal: Annealing::None,
@@ -131,6 +124,9 @@ impl Default for RunConfig {
         Self::new(DatasetName::Digits, 10, OptimizerName::Adam)
     }
 }
+
+/// Layers that take some minutes to build where each is a network of its own.
+const MOST_LAYERS: usize = 1_000_000;
 
 /// More weights than this (4 GiB of them, four times that with Adam's state and the average) are a typing error.
 const MOST_WEIGHTS: f64 = (1_u64 << 30) as f64;
@@ -229,11 +225,18 @@ impl RunConfig {
             self.lr
         );
         ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");
+        let options = self.flow_options();
+        self.flow.check(&options)?;
+        let latent_dim = self.latent_dim.get();
+        (self.flow.config(latent_dim, self.layers.min(1), &options))
+            .check()
+            .context("--flow, --latent-dim")?;
         let weights = self.weights(pixels);
         ensure!(
-            weights <= MOST_WEIGHTS,
-            "--layers, --latent-dim, --hidden and --activation ask for {weights:.1e} weights; \
-             at most {MOST_WEIGHTS:.1e} are built"
+            weights <= MOST_WEIGHTS && self.layers <= MOST_LAYERS,
+            "--flow, --layers, --latent-dim, --hidden and --activation ask for {weights:.1e} weights in {} layers \
+             of the flow; at most {MOST_WEIGHTS:.1e} and {MOST_LAYERS} are built",
+            self.layers
         );
         Ok(())
     }
@@ -248,20 +251,40 @@ impl RunConfig {
         let widths: Vec<f64> = self.hidden.iter().map(|n| n.get() as f64).collect();
         let between: f64 = widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
         let (first, last) = (widths[0], widths[widths.len() - 1]);
-        let flow = self.layers as f64 * (2.0 * latent + 1.0);
-        let encoder = window * (pixels as f64 * first + between) + last * (2.0 * latent + flow);
+        let encoder = window * (pixels as f64 * first + between) + last * 2.0 * latent;
         let decoder = window * (latent * last + between) + first * pixels as f64;
-        encoder + decoder
+        encoder + decoder + self.flow_size().weights
+    }
+
+    fn flow_options(&self) -> FlowOptions {
+        FlowOptions {
+            hidden: self.flow_hidden.clone(),
+            vectors: self.flow_vectors,
+            bins: self.flow_bins,
+        }
+    }
+
+    /// How large the flow is. Every layer is as large as the first; so many may be asked for that none could be built.
+    pub fn flow_size(&self) -> FlowSize {
+        let features = self.hidden.last().map_or(0, |width| width.get());
+        let layer = (self.flow)
+            .config(self.latent_dim.get(), 1, &self.flow_options())
+            .with_context(features);
+        layer.size() * self.layers
+    }
+
+    /// The posterior's flow.
+    fn flow(&self) -> FlowConfig {
+        (self.flow).config(self.latent_dim.get(), self.layers, &self.flow_options())
     }
 
     /// The model for images of `pixels` pixels.
     pub fn model(&self, pixels: usize) -> VaeConfig {
         VaeConfig {
             pixels,
-            latent_dim: self.latent_dim.get(),
             hidden: self.hidden.iter().map(|n| n.get()).collect(),
             activation: self.activation,
-            flow: FlowConfig::planar(self.layers).with_constraint(self.flow.constraint()),
+            flow: self.flow(),
         }
     }
 

@@ -288,7 +288,8 @@ fn at_once(config: &RunConfig, pixels: usize) -> (usize, usize) {
     let latent_dim = config.latent_dim.get();
     let hidden = config.hidden.iter().map(|width| width.get() * window);
     let rows = fitting(hidden.fold(pixels.max(latent_dim), usize::max));
-    let flow = config.layers * (2 * latent_dim + 1);
+    // As a number of so many digits saturates.
+    let flow = config.flow_size().at_once as usize;
     (fitting(flow.max(1)).min(rows).min(IMAGES_AT_ONCE), rows)
 }
 

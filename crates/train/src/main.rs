@@ -11,6 +11,7 @@ mod data;
 mod device_check;
 mod disk;
 mod evaluate;
+mod flow;
 #[cfg(test)]
 mod heap;
 mod history;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Bytes, DType, Shape};
-use burn_pack::{Reader, Scalar};
+use burn_pack::{Reader, Scalar, Tensor};
 
-/// Refuses weights that are not `f32`, or belong to no parameter.
+/// Refuses weights that are not `f32`, or belong to no parameter, and orders of coordinates that are none.
 ///
 /// # Errors
 ///
@@ -50,6 +50,25 @@ pub fn check_scheduler(scheduler: Bytes) -> Result<()> {
 /// A count beyond this is damage: it would overflow before long.
 const MOST_STEPS: u64 = u32::MAX as u64;
 
+/// What the names of permutations end with.
+const ORDER: &str = ".Permutation.order";
+
+/// Whether the tensor is a permutation of 0, 1, 2 and so on: Burn would look for coordinates that aren't there.
+fn is_order(tensor: &Tensor) -> Result<bool> {
+    let bytes = tensor.to_bytes()?;
+    let mut order: Vec<i64> = match tensor.dtype {
+        DType::I32 => (bytes.chunks_exact(4))
+            .map(|b| i32::from_le_bytes(b.try_into().expect("four bytes")).into())
+            .collect(),
+        DType::I64 => (bytes.chunks_exact(8))
+            .map(|b| i64::from_le_bytes(b.try_into().expect("eight bytes")))
+            .collect(),
+        _ => return Ok(false),
+    };
+    order.sort_unstable();
+    Ok(order.into_iter().eq(0..tensor.shape.num_elements() as i64))
+}
+
 /// The descriptions in a burnpack file, without the numbers.
 #[derive(Debug, Default)]
 struct Pack {
@@ -72,13 +91,17 @@ impl Pack {
         let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
         let mut tensors = BTreeMap::new();
         for tensor in reader.into_tensors()? {
-            let (name, dtype) = (tensor.name, tensor.dtype);
-            ensure!(dtype == DType::F32, "{name} is of {dtype:?}, not F32");
+            let (name, dtype) = (&tensor.name, tensor.dtype);
+            if name.ends_with(ORDER) {
+                ensure!(is_order(&tensor)?, "{name} is no order of coordinates");
+            } else {
+                ensure!(dtype == DType::F32, "{name} is of {dtype:?}, not F32");
+            }
             let id = tensor
                 .param_id
                 .with_context(|| format!("{name} belongs to no parameter"))?;
             let shape = tensor.shape;
-            tensors.insert(name, Described { id, shape });
+            tensors.insert(tensor.name, Described { id, shape });
         }
         for (name, scalar) in &scalars {
             ensure!(
