@@ -9,7 +9,7 @@ use flow_vae::{Activation, Annealing};
 use crate::{
     backend::{self, Backend},
     config::RunConfig,
-    data::{Binarization, DatasetName},
+    data::{self, Binarization, DatasetName},
     evaluate::Split,
     flow::FlowName,
     optimizer::OptimizerName,
@@ -61,11 +61,12 @@ pub struct TrainArgs {
     )]
     pub dataset: Option<DatasetName>,
 
-    /// Folder of the data set's IDX files [default: a folder's own, else burn-dataset's cache folder]
+    /// Folder of the data set's IDX files, or for mnist of Larochelle's binarized_mnist_*.amat [default: a folder's
+    /// own, else burn-dataset's cache folder]
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub data_dir: Option<PathBuf>,
 
-    /// How grey levels become black and white [default: dynamic]
+    /// How grey levels become black and white [default: dynamic; static where they are that already]
     #[arg(
         long,
         value_name = "HOW",
@@ -335,7 +336,7 @@ pub struct Place {
     #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
     pub backend: Option<Backend>,
 
-    /// Folder of the data set's IDX files, when it is not where training found them
+    /// Folder of the data set's files, when it is not where training found them
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
 }
@@ -362,11 +363,15 @@ impl TrainArgs {
             Some(path) => RunConfig::load(path)?,
             None => {
                 let default = RunConfig::default();
-                RunConfig::new(
-                    self.dataset.clone().unwrap_or(default.dataset),
-                    self.layers.unwrap_or(default.layers),
-                    self.optimizer.unwrap_or(default.optimizer),
-                )
+                let dataset = self.dataset.clone().unwrap_or(default.dataset);
+                RunConfig {
+                    binarization: data::usual_binarization(&dataset, self.data_dir.as_deref()),
+                    ..RunConfig::new(
+                        dataset,
+                        self.layers.unwrap_or(default.layers),
+                        self.optimizer.unwrap_or(default.optimizer),
+                    )
+                }
             }
         };
         Ok(self.apply(base))

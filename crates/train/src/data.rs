@@ -1,11 +1,13 @@
 //! Data sets of square grey images, and the batches that training reads from them.
 
+mod amat;
 mod binarize;
 mod digits;
 mod download;
 mod idx;
 mod loader;
 mod mnist;
+mod unpacked;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -18,10 +20,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use amat::AmatError;
 use idx::IdxError;
 
 pub use binarize::{Binarization, FIXED_EPOCH};
 pub use loader::{Batch, Batching, EpochLoader, Role, StepNumber};
+
+/// The largest set that is read, in pixels. The largest known, EMNIST, has half of it.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Square grey images; a clone or a slice shares the pixels.
 #[derive(Clone)]
@@ -108,6 +114,8 @@ pub struct Splits {
     pub valid: Images,
     /// Images to report on.
     pub test: Images,
+    /// Whether they are black and white already.
+    binary: bool,
 }
 
 impl Splits {
@@ -117,6 +125,19 @@ impl Splits {
             train: images.slice(0..train),
             valid: images.slice(train..train + valid),
             test: images.slice(train + valid..images.len()),
+            binary: false,
+        }
+    }
+
+    /// Refuses to call images what they are not: of black and white ones there is one draw, however it is made.
+    ///
+    /// # Errors
+    ///
+    /// When they are black and white already, and are to be more than taken as they are.
+    pub fn check(&self, binarization: Binarization) -> Result<(), DataError> {
+        match (self.binary, binarization) {
+            (false, _) | (true, Binarization::Static) => Ok(()),
+            (true, other) => Err(DataError::Binary { other }),
         }
     }
 }
@@ -189,7 +210,8 @@ impl DatasetName {
 /// Reads a data set and splits it.
 ///
 /// `data_dir` is the folder of its files; without it a folder is its own place, and `mnist` and
-/// `fashion-mnist` are looked for in burn-dataset's cache folder, into which MNIST's are downloaded.
+/// `fashion-mnist` are looked for in burn-dataset's cache folder, into which MNIST's are downloaded. For `mnist`
+/// Larochelle's binarised images are taken where the folder has them.
 ///
 /// # Errors
 ///
@@ -200,6 +222,7 @@ pub fn load(dataset: &DatasetName, data_dir: Option<&Path>) -> Result<Splits, Da
         (DatasetName::Digits, Some(folder)) => Err(DataError::NoFiles {
             folder: folder.to_owned(),
         }),
+        (_, Some(folder)) if is_binarized(dataset, data_dir) => amat::load_folder(folder),
         (_, Some(folder)) => mnist::load_folder(folder),
         (DatasetName::Folder(folder), None) if !folder.is_dir() => Err(DataError::Unknown {
             name: dataset.to_string(),
@@ -210,6 +233,18 @@ pub fn load(dataset: &DatasetName, data_dir: Option<&Path>) -> Result<Splits, Da
             mnist::load_folder(&mnist::cache_folder("fashion-mnist")?)
         }
     }
+}
+
+/// How a data set becomes black and white where nothing is asked for.
+pub fn usual_binarization(dataset: &DatasetName, data_dir: Option<&Path>) -> Binarization {
+    match is_binarized(dataset, data_dir) {
+        true => Binarization::Static,
+        false => Binarization::Dynamic,
+    }
+}
+
+fn is_binarized(dataset: &DatasetName, data_dir: Option<&Path>) -> bool {
+    *dataset == DatasetName::Mnist && data_dir.is_some_and(amat::is_in)
 }
 
 /// Why a data set cannot be had.
@@ -285,6 +320,37 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         reason: IdxError,
+    },
+
+    /// One of the files of binarised images is missing beside the others.
+    #[error(
+        "{folder} has files of Larochelle's binarised MNIST, but neither {file} nor {file}.gz: put it there, \
+         or name another folder with --data-dir"
+    )]
+    MissingPart {
+        /// The file's name.
+        file: &'static str,
+        /// Where the others are.
+        folder: PathBuf,
+    },
+
+    /// A file is no usable file of binarised images.
+    #[error("{path}: {reason}")]
+    Amat {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: AmatError,
+    },
+
+    /// Something else is asked for than to take binarised images as they are.
+    #[error(
+        "--binarization {other}: these images are binarised already, and are used as they are: give static; \
+         {other} needs MNIST's IDX files, in a folder without binarized_mnist_*.amat"
+    )]
+    Binary {
+        /// What was asked for.
+        other: Binarization,
     },
 
     /// Training and test images are of different sizes.

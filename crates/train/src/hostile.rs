@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -182,27 +183,63 @@ fn image_files() {
     });
 }
 
+/// With all that a header may have.
+fn gzip(file: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::GzBuilder::new()
+        .filename("a name")
+        .extra("more")
+        .write(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(file).unwrap();
+    gzip.finish().unwrap()
+}
+
 #[test]
 fn gzipped_image_files() {
-    use std::io::Write;
     let name = "train-images-idx3-ubyte.gz";
-    let folder = image_folder(
-        |file| {
-            let mut gzip = flate2::GzBuilder::new()
-                .filename("a name")
-                .extra("more")
-                .write(Vec::new(), flate2::Compression::fast());
-            gzip.write_all(file).unwrap();
-            gzip.finish().unwrap()
-        },
-        name,
-    );
+    let folder = image_folder(gzip, name);
     let path = folder.path().join(name);
     let dataset = DatasetName::Folder(folder.path().into());
     attack(&path, 48, &["\u{1f}", "\0\0\0"], || {
         let _ = data::load(&dataset, None);
         1032 * fs::metadata(&path).unwrap().len() as usize
     });
+}
+
+/// A folder of three, two and one binarised images, as `pack` packs their texts into files of names with `end` added.
+fn binarized_folder(pack: impl Fn(&[u8]) -> Vec<u8>, end: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (part, lines) in [("train", 3), ("valid", 2), ("test", 1)] {
+        let line = "0 1 1 ".repeat(261) + "0\n";
+        let name = format!("binarized_mnist_{part}.amat{end}");
+        let text = pack(line.repeat(lines).as_bytes());
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn binarized_files() {
+    let words = &["\n", "\r\n", " ", "0 ", "1", "2", "0.5", "-0", "NaN"];
+    for (zipped, end) in [(false, ""), (true, ".gz")] {
+        let pack = |text: &[u8]| match zipped {
+            true => gzip(text),
+            false => text.to_vec(),
+        };
+        let folder = binarized_folder(pack, end);
+        let path = folder
+            .path()
+            .join(format!("binarized_mnist_train.amat{end}"));
+        attack(&path, 48, words, || {
+            let _ = data::load(&DatasetName::Mnist, Some(folder.path()));
+            // Of text a half is pixels, which are held twice and a half while they grow.
+            let size = fs::metadata(&path).unwrap().len() as usize;
+            if zipped {
+                3 * 1032 * size / 2
+            } else {
+                3 * size / 2
+            }
+        });
+    }
 }
 
 #[test]

@@ -67,6 +67,7 @@ impl Trained {
     ) -> Result<Self> {
         let (side, pixels) = (splits.test.side(), splits.test.pixels_per_image());
         config.validate(pixels)?;
+        splits.check(config.binarization)?;
         let vae = config.model(pixels).init(&device);
 
         // An evaluation may have other settings than training, but not weights of another run.

@@ -80,6 +80,7 @@ impl Session {
         let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
         let config = config.absolute()?;
         config.validate(splits.train.pixels_per_image())?;
+        splits.check(config.binarization)?;
         let config = config.into_saved();
 
         // Nothing is written before all that the user gave is known to be good.

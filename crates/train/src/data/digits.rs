@@ -21,7 +21,9 @@ mod tests {
 
     #[test]
     fn splits_have_their_sizes_and_the_full_range_of_grey() {
-        let Splits { train, valid, test } = load();
+        let Splits {
+            train, valid, test, ..
+        } = load();
         assert_eq!((train.len(), valid.len(), test.len()), (1297, 250, 250));
         assert_eq!((valid.position(0), test.position(249)), (1297, 1796));
         assert_eq!(train.pixels_per_image(), 64);

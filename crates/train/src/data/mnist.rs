@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::idx::{IdxError, IdxFile};
-use super::{DataError, Images, Splits, download};
+use super::{DataError, Images, Splits, download, unpacked};
 
 /// The mirror that burn-dataset downloads from.
 const URL: &str = "https://storage.googleapis.com/cvdf-datasets/mnist";
@@ -100,13 +100,10 @@ fn bad(path: &Path, reason: IdxError) -> DataError {
     DataError::Idx { path, reason }
 }
 
-/// Looks for a file, plain or gzipped, in the folder itself and where burn-dataset keeps it.
+/// Looks for a file in the folder itself and where burn-dataset keeps it.
 fn find(folder: &Path, file: &ImageFile) -> Option<PathBuf> {
-    let zipped = format!("{}.gz", file.name);
-    [folder.to_owned(), folder.join(file.split)]
-        .iter()
-        .flat_map(|folder| [folder.join(file.name), folder.join(&zipped)])
-        .find(|path| path.is_file())
+    unpacked::find(folder, file.name)
+        .or_else(|| unpacked::find(&folder.join(file.split), file.name))
 }
 
 #[cfg(test)]
@@ -130,7 +127,9 @@ mod tests {
         let zipped = format!("{}.gz", TEST.name);
         fs::write(folder.path().join(zipped), gzip(&images(3, 2, 100))).unwrap();
 
-        let Splits { train, valid, test } = load_folder(folder.path()).unwrap();
+        let Splits {
+            train, valid, test, ..
+        } = load_folder(folder.path()).unwrap();
         assert_eq!((train.len(), valid.len(), test.len()), (11, 2, 3));
         assert_eq!(train.get(10), [10; 4]);
         assert_eq!(valid.get(0), [11; 4]);
