@@ -45,6 +45,7 @@ fn flags_that_cannot_be_parsed() {
             ["--binarization", "grey"],
         ),
         ("evaluate", ["required", "argument"]),
+        ("report", ["required", "argument"]),
         ("explain run", ["explain", "unrecognized"]),
     ] {
         refuses(&at, arguments, USAGE, &words);
@@ -86,6 +87,7 @@ fn values_that_cannot_be_used() {
         ("--resume nowhere", "nowhere"),
         ("evaluate nowhere", "nowhere"),
         ("sample nowhere", "nowhere"),
+        ("report nowhere", "nowhere"),
     ] {
         refuses(&at, arguments, 1, &[word]);
     }

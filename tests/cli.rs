@@ -189,7 +189,7 @@ fn sample_draws_both_pictures() {
 #[test]
 fn help_tells_all_flags() {
     let at = Place::new();
-    let cases: [(&str, &[&str]); 3] = [
+    let cases: [(&str, &[&str]); 4] = [
         (
             "--help",
             &[
@@ -216,6 +216,7 @@ fn help_tells_all_flags() {
                 "--config",
                 "evaluate",
                 "sample",
+                "report",
                 "--features",
             ],
         ),
@@ -235,6 +236,7 @@ fn help_tells_all_flags() {
             ],
         ),
         ("sample --help", &["<RUN>", "--backend", "--data-dir"]),
+        ("report --help", &["<RUN>...", "--output"]),
     ];
     for (arguments, words) in cases {
         let help = at.train(arguments).succeeds().stdout;

@@ -29,7 +29,8 @@ use crate::{
   train --resume runs/digits-1             go on after an interruption
   train evaluate runs/digits-1             the test set's ELBO and NLL, and the gap between them
   train evaluate runs/a runs/b             the same of both, and their paired differences
-  train sample runs/digits-1               pictures")]
+  train sample runs/digits-1               pictures
+  train report runs/a runs/b               their table, learning curves and a page")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -42,6 +43,8 @@ pub enum Command {
     /// Print the ELBO, its parts and the importance-sampled NLL of a run's best model on the test set; of several
     /// runs, also how they differ
     Evaluate(EvaluateArgs),
+    /// Write the table of runs, finished or under way, their learning curves, and both as a page with their pictures
+    Report(ReportArgs),
     /// Draw samples from the prior, and test images beside their reconstructions
     Sample(SampleArgs),
 }
@@ -319,6 +322,17 @@ impl EvaluateArgs {
             ..config
         }
     }
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Folders of the runs, in the order of the table; those that differ only by seed are put together
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+
+    /// Folder for the report, a new one or that of an earlier report of these runs [default: report-1, -2, …]
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

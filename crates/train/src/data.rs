@@ -194,6 +194,16 @@ impl From<DatasetName> for String {
 }
 
 impl DatasetName {
+    /// What it is called where the place of its folder does not matter.
+    pub fn short_name(&self) -> String {
+        match self {
+            Self::Folder(path) => path
+                .file_name()
+                .map_or("images".into(), |name| name.to_string_lossy().into_owned()),
+            named => named.to_string(),
+        }
+    }
+
     /// This data set, from whatever folder it is named.
     ///
     /// # Errors

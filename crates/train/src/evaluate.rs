@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use flate2::Crc;
 use flow_vae::{Activation, Estimates, ImportanceSampling};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cli::EvaluateArgs,
@@ -18,7 +18,9 @@ use crate::{
     run_dir::RunDir,
     trained::Trained,
 };
-use report::{Evaluation, Row, differences, figure, to_json};
+use report::{Evaluation, differences, to_json};
+
+pub use report::{Row, figure};
 
 const IMAGES_AT_ONCE: usize = 50;
 
@@ -26,7 +28,7 @@ const IMAGES_AT_ONCE: usize = 50;
 const NUMBERS_AT_ONCE: usize = 1 << 23;
 
 /// Which images are evaluated on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     /// The images that the best epoch was chosen by

@@ -69,6 +69,11 @@ impl History {
         self.rows.retain(|row| row.epoch <= epoch);
     }
 
+    /// The finished epochs, in order.
+    pub fn rows(&self) -> &[EpochRow] {
+        &self.rows
+    }
+
     /// How many epochs are finished.
     pub fn len(&self) -> usize {
         self.rows.len()

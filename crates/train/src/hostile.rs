@@ -31,7 +31,7 @@ use crate::{
     heap::peak,
     history::{EpochRow, History},
     learner::Trainee,
-    pack,
+    pack, report,
     run_dir::RunDir,
 };
 
@@ -501,4 +501,53 @@ fn manifests() {
         }
         64 * fs::metadata(&manifest).unwrap().len() as usize
     });
+}
+
+/// What `train report` reads of a run.
+#[test]
+fn reported_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let run = RunDir::create(Some(&path), &RunConfig::default()).unwrap();
+    let mut history = History::load(&run.metrics_file()).unwrap();
+    for epoch in 1..4 {
+        let valid_elbo = -30.0 + epoch as f64;
+        let row = EpochRow {
+            epoch,
+            valid_elbo,
+            ..EpochRow::default()
+        };
+        history.push(row).unwrap();
+    }
+    let row = "3,digits,test,dynamic,crc32:00000000,250,50,0,-24.5,0.2,-20.5,0.2,4.5,0.1,24.25,0.2,0.25,0.01,flex,1.5\n";
+    let header = "epoch,dataset,split,binarization,draw,images,samples,noise_seed,elbo,elbo_se,reconstruction,\
+                  reconstruction_se,kl,kl_se,nll,nll_se,gap,gap_se,backend,seconds\n";
+    run.write("evaluations.csv", format!("{header}{row}{row}").as_bytes())
+        .unwrap();
+    let words = &[
+        "\n",
+        ",",
+        "\"",
+        "NaN",
+        "-inf",
+        "1e308",
+        "-1e308",
+        "-",
+        "18446744073709551615",
+        "0",
+        "valid",
+        "<",
+    ];
+    let paths = [path.clone()];
+    let report = || {
+        let runs = report::run::read_all(&paths)?;
+        report::files(&report::table::Table::new(&runs))
+    };
+    report().unwrap();
+    for file in [run.metrics_file(), path.join("evaluations.csv")] {
+        attack(&file, usize::MAX, words, || {
+            let _ = report();
+            64 * fs::metadata(&file).unwrap().len() as usize
+        });
+    }
 }

@@ -25,6 +25,7 @@ mod process;
 mod progress;
 mod random;
 mod rate;
+mod report;
 mod run_dir;
 mod sample;
 mod stop;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         None => training::run(&cli.train),
         Some(Command::Evaluate(args)) => evaluate::run(args).map(|()| Ending::Complete),
+        Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
     };
     match result {

@@ -20,13 +20,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     backend::Backend,
     checkpoint::{self, Origin, Sum},
     config::RunConfig,
-    data::DatasetName,
     disk::{replace_by, sync},
     history::{EpochRow, History},
     progress::warn,
@@ -84,7 +83,7 @@ impl RunDir {
                 }
                 path.to_owned()
             }
-            None => first_free(Path::new("runs"), &short_name(&config.dataset))?,
+            None => first_free(Path::new("runs"), &config.dataset.short_name())?,
         };
         let run = Self { path };
         run.save_config(config)?;
@@ -147,6 +146,32 @@ impl RunDir {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// A file of this folder, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read
+                .map(Some)
+                .with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// How training ended, if it did.
+    ///
+    /// # Errors
+    ///
+    /// When the file is damaged.
+    pub fn summary(&self) -> Result<Option<Summary>> {
+        let json = self.read("summary.json")?;
+        let summary = json.map(|json| serde_json::from_slice(&json)).transpose();
+        summary.with_context(|| format!("{}/summary.json is damaged", self.path.display()))
+    }
+
     pub fn metrics_file(&self) -> PathBuf {
         self.path.join("metrics.csv")
     }
@@ -165,11 +190,7 @@ impl RunDir {
     pub fn model(&self, origin: &Origin) -> Result<(Vec<u8>, Option<usize>)> {
         let file = self.model_file();
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let summary = fs::read(self.path.join("summary.json")).ok();
-        let summary: Option<Summary> = summary
-            .map(|json| serde_json::from_slice(&json))
-            .transpose()
-            .with_context(|| format!("{}/summary.json is damaged", self.path.display()))?;
+        let summary = self.summary()?;
         if let Some(summary) = &summary {
             ensure!(
                 summary.model == Sum::of(&bytes),
@@ -220,6 +241,30 @@ impl RunDir {
         let lock = File::create(self.path.join("evaluations.lock"));
         let _locked = lock.and_then(|file| file.lock().map(|()| file));
         add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The rows of `evaluations.csv`.
+    ///
+    /// # Errors
+    ///
+    /// When a row is damaged, or the columns are those of another version.
+    pub fn evaluations<Row: DeserializeOwned>(&self) -> Result<Vec<Row>> {
+        let Some(text) = self.read("evaluations.csv")? else {
+            return Ok(Vec::new());
+        };
+        let rows = csv::Reader::from_reader(&text[..]).into_deserialize();
+        let rows = rows.collect::<Result<_, _>>().map_err(Into::into);
+        // Half a last row may read as a whole one.
+        let is_whole = text.is_empty() || text.ends_with(b"\n");
+        let rows =
+            rows.and_then(|rows| is_whole.then_some(rows).context("its last row breaks off"));
+        rows.with_context(|| {
+            let path = self.path.display();
+            format!(
+                "{path}/evaluations.csv is damaged or of another version: `train evaluate {path}` keeps it under another \
+                 name and begins a new one"
+            )
+        })
     }
 
     /// The folder of all checkpoints.
@@ -309,16 +354,6 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// What a data set is called in the name of a folder.
-fn short_name(dataset: &DatasetName) -> String {
-    match dataset {
-        DatasetName::Folder(path) => path
-            .file_name()
-            .map_or("images".into(), |name| name.to_string_lossy().into_owned()),
-        named => named.to_string(),
-    }
-}
-
 /// Whether it is a folder with nothing in it, but perhaps the half of a configuration.
 fn is_empty(path: &Path) -> bool {
     let half = |entry: io::Result<fs::DirEntry>| {
@@ -328,10 +363,15 @@ fn is_empty(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut names| names.all(half))
 }
 
-fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
+/// The first of `name-1`, `name-2`, … that is not there yet, created.
+///
+/// # Errors
+///
+/// When `parent` cannot be written.
+pub fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
     let failed = || {
         format!(
-            "cannot create a run folder in {}: choose another place with --output",
+            "cannot create a folder in {}: choose another place with --output",
             parent.display()
         )
     };

@@ -13,6 +13,9 @@ use crate::{
     trained::Trained,
 };
 
+pub const SAMPLES_FILE: &str = "samples.png";
+pub const RECONSTRUCTIONS_FILE: &str = "reconstructions.png";
+
 const SAMPLES: usize = 100;
 const PAIRS: usize = 50;
 /// Also twice the number of pairs in a row.
@@ -38,15 +41,15 @@ pub fn draw(run: &RunDir, trained: &Trained) -> Result<()> {
     let side = trained.splits.test.side();
     let path = run.path().display();
 
-    save_grid(run, "samples.png", &samples(trained)?, side, COLUMNS)?;
+    save_grid(run, SAMPLES_FILE, &samples(trained)?, side, COLUMNS)?;
     say(format_args!(
-        "samples from the prior:            {path}/samples.png"
+        "samples from the prior:            {path}/{SAMPLES_FILE}"
     ));
 
     let pairs = reconstructions(trained)?;
-    save_grid(run, "reconstructions.png", &pairs, side, COLUMNS)?;
+    save_grid(run, RECONSTRUCTIONS_FILE, &pairs, side, COLUMNS)?;
     say(format_args!(
-        "test images | reconstructions:     {path}/reconstructions.png"
+        "test images | reconstructions:     {path}/{RECONSTRUCTIONS_FILE}"
     ));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use flow_vae::{Estimates, Mean};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Split;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A row of `evaluations.csv`: nats per image, each with its standard error over the images, which one image has not.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     pub epoch: Option<usize>,
     pub dataset: DatasetName,

@@ -1,0 +1,264 @@
+//! What `train report` says of runs, and where it writes it.
+
+use end_to_end::Place;
+
+/// The rows of a report's table by column, without spaces around the cells.
+fn markdown(at: &Place, report: &str) -> Vec<Vec<String>> {
+    let text = at.text(&format!("{report}/table.md"));
+    let lines = text.lines().take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| {
+        let inner = line.trim_matches('|').split(" | ");
+        inner.map(|cell| cell.trim().to_owned()).collect()
+    };
+    lines.map(cells).collect()
+}
+
+/// Three seeds, of which the last was not evaluated with as many samples, and a run without a flow that was not at all.
+fn four_runs() -> Place {
+    let at = Place::with_run("");
+    for (run, flags) in [
+        ("one", "--seed 1"),
+        ("two", "--seed 2"),
+        ("three", "--seed 3"),
+        ("plain", "--layers 0"),
+    ] {
+        at.train(&format!(
+            "--config run/config.json {flags} --output runs/{run}"
+        ))
+        .succeeds();
+    }
+    at.train("evaluate runs/one runs/two runs/three --samples 2")
+        .succeeds();
+    at.train("evaluate runs/one runs/two --samples 4")
+        .succeeds();
+    at
+}
+
+const RUNS: &str = "runs/one runs/plain runs/two runs/three";
+
+#[test]
+fn the_table_has_what_was_evaluated_and_says_what_was_not() {
+    let at = four_runs();
+    let before = at.files();
+    let outcome = at
+        .train(&format!("report {RUNS} --output report"))
+        .succeeds();
+
+    let table = markdown(&at, "report");
+    let names: Vec<&str> = table[2..].iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names, ["one", "two", "three", "mean of 3 seeds", "plain"]);
+    assert_eq!(table[0][8..], ["-ELBO", "KL(q‖p)", "NLL(2)", "NLL(4)"]);
+    let evaluated =
+        |run: &str, name: &str| at.numbers(&format!("runs/{run}/evaluations.csv"), name);
+    for (row, run) in [(2, "one"), (3, "two")] {
+        let [elbo, elbo_se, gap, gap_se, nll, nll_se] =
+            ["elbo", "elbo_se", "gap", "gap_se", "nll", "nll_se"].map(|name| evaluated(run, name));
+        let expected = [
+            format!("{:.3} ± {:.3}", -elbo[1], elbo_se[1]),
+            format!("{:.3} ± {:.3}", gap[1], gap_se[1]),
+            format!("{:.3} ± {:.3}", nll[0], nll_se[0]),
+            format!("{:.3} ± {:.3}", nll[1], nll_se[1]),
+        ];
+        assert_eq!(table[row][8..], expected);
+    }
+    assert_eq!(table[4][11], "", "three was not evaluated with 4 samples");
+    assert_eq!(
+        table[6][1..8],
+        ["planar", "0", "digits", "dynamic", "0", "2", "2"]
+    );
+    assert!(table[6][8..].iter().all(String::is_empty));
+
+    // The mean of all three seeds, which all have NLL(2) alone.
+    let values = ["one", "two", "three"].map(|run| evaluated(run, "nll")[0]);
+    let mean = values.iter().sum::<f64>() / 3.0;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let shown = format!("{mean:.3} ± {:.3}", (squares / 2.0 / 3.0).sqrt());
+    assert_eq!(table[5][8..], ["", "", shown.as_str(), ""]);
+
+    let csv = "report/table.csv";
+    assert_eq!(at.column(csv, "seeds"), ["1", "2", "3", "1, 2, 3", "0"]);
+    assert_eq!(at.column(csv, "run")[3], "");
+    assert_eq!(
+        at.column(csv, "nll_4")[..2],
+        ["one", "two"].map(|run| evaluated(run, "nll")[1].to_string())
+    );
+    assert_eq!(at.column(csv, "samples"), ["4", "4", "2", "", ""]);
+
+    let missing: Vec<&str> = outcome
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("not evaluated: train "))
+        .collect();
+    assert_eq!(
+        missing,
+        [
+            "evaluate runs/three --samples 4",
+            "evaluate runs/plain --samples 2",
+            "evaluate runs/plain --samples 4"
+        ]
+    );
+    // What it asks for fills the table, and the runs themselves are left as they were.
+    let mut after = at.files();
+    after.retain(|path, _| !path.starts_with("report"));
+    assert!(before == after);
+    for command in missing {
+        at.train(command).succeeds();
+    }
+    let outcome = at
+        .train(&format!("report {RUNS} --output report"))
+        .succeeds();
+    assert!(!outcome.stdout.contains("not evaluated"), "{outcome:#?}");
+    assert!(
+        markdown(&at, "report")[2..]
+            .iter()
+            .all(|row| !row[11].is_empty())
+    );
+}
+
+/// Rows of other splits, epochs, binarisations and noise seeds are not the test's; of two alike the later one counts.
+#[test]
+fn only_the_test_itself_is_reported() {
+    let at = Place::with_run("");
+    at.train("evaluate run --samples 2").succeeds();
+    let text = at.text("run/evaluations.csv");
+    let (header, row) = text.split_once('\n').unwrap();
+    let column = |name: &str| header.split(',').position(|other| other == name).unwrap();
+    let with = |changes: &[(&str, &str)]| {
+        let mut cells: Vec<&str> = row.trim_end().split(',').collect();
+        for (name, value) in changes {
+            cells[column(name)] = value;
+        }
+        cells.join(",") + "\n"
+    };
+    let rows = [
+        with(&[("nll", "1.5")]),
+        with(&[("nll", "42.5"), ("nll_se", "0.25")]),
+        with(&[("nll", "2.5"), ("split", "valid")]),
+        with(&[("nll", "3.5"), ("epoch", "1")]),
+        with(&[("nll", "4.5"), ("epoch", "")]),
+        with(&[("nll", "5.5"), ("binarization", "threshold")]),
+        with(&[("nll", "6.5"), ("noise_seed", "1")]),
+    ];
+    at.write(
+        "run/evaluations.csv",
+        format!("{header}\n{}", rows.concat()),
+    );
+    let outcome = at.train("report run").succeeds();
+    assert_eq!(markdown(&at, "report-1")[2][10], "42.500 ± 0.250");
+    assert!(outcome.stdout.contains("(6 in all)"), "{outcome:#?}");
+}
+
+/// A training that goes on, and one that has only begun.
+#[test]
+fn runs_under_way_are_reported() {
+    let at = Place::with_run("");
+    let config = at.text("run/config.json");
+    let longer = config.replace("\"epochs\": 2", "\"epochs\": 5");
+    assert_ne!(config, longer);
+    at.write("run/config.json", longer.clone());
+    at.write("begun/config.json", longer);
+    at.train("report run begun").succeeds();
+    let table = markdown(&at, "report-1");
+    assert_eq!(table[2][6..8], ["2 of 5", "2"]);
+    assert_eq!(table[3][6..8], ["0 of 5", ""]);
+    at.train("report begun").succeeds();
+    assert!(at.text("report-2/curves.svg").contains("no epoch yet"));
+}
+
+#[test]
+fn the_page_has_everything_in_it() {
+    let at = Place::with_run("--seed 9");
+    std::fs::rename(at.path("run"), at.path("a<b>&c")).unwrap();
+    at.train("report a<b>&c").succeeds();
+    let page = at.text("report-1/report.html");
+    assert_eq!(
+        page.matches("src=\"data:image/png;base64,iVBORw0KGgo")
+            .count(),
+        2
+    );
+    assert_eq!(page.matches("<svg ").count(), 1);
+    assert_eq!(
+        page.matches(" d=\"M").count(),
+        at.text("report-1/curves.svg").matches(" d=\"M").count()
+    );
+    assert!(page.contains("<td>seed</td><td>9</td>"));
+    assert!(page.contains("prefers-color-scheme: dark"));
+    assert!(page.contains("a&lt;b&gt;&amp;c") && !page.contains("<b>"));
+    // Nothing is loaded, nothing runs, nothing tells where the runs are.
+    for word in [
+        "<script",
+        "<link",
+        "url(",
+        "@import",
+        "href",
+        "src=\"http",
+        "data_dir",
+    ] {
+        assert!(!page.contains(word), "{word}");
+    }
+    let here = at.path("").display().to_string();
+    assert!(!page.contains(here.trim_end_matches('/')));
+}
+
+#[test]
+fn nothing_is_overwritten_but_the_same_report() {
+    let at = Place::with_run("");
+    at.train("--config run/config.json --seed 1 --output other")
+        .succeeds();
+    at.write("mine/table.md", "precious");
+    at.write("tables/table.csv", "precious,numbers\n1,2\n");
+    at.write("file", "no folder");
+    let refuses = |arguments: &str, words: &[&str]| {
+        let before = at.files();
+        at.train(arguments).fails(1, words);
+        assert!(before == at.files(), "{arguments} changed files");
+    };
+    refuses(
+        "report run --output mine",
+        &["mine", "no report", "--output"],
+    );
+    refuses("report run --output tables", &["tables", "no report"]);
+    refuses("report run --output run", &["run", "no report"]);
+    refuses("report run --output file", &["file"]);
+    refuses("report run nowhere --output new", &["nowhere"]);
+    refuses("report mine", &["mine", "config.json"]);
+
+    // The same runs, more of them, and no others.
+    std::fs::create_dir(at.path("report")).unwrap();
+    at.train("report run --output report").succeeds();
+    at.write("report/notes.txt", "mine");
+    at.train("report run --output report").succeeds();
+    at.train("report other run run --output report").succeeds();
+    assert_eq!(at.column("report/table.csv", "run"), ["other", "run"]);
+    refuses(
+        "report run --output report",
+        &["report", "other", "--output"],
+    );
+    assert_eq!(
+        at.names("report"),
+        [
+            "curves.svg",
+            "notes.txt",
+            "report.html",
+            "table.csv",
+            "table.md"
+        ]
+    );
+}
+
+#[test]
+fn damaged_evaluations_are_named() {
+    let at = Place::with_run("");
+    at.train("evaluate run --samples 2").succeeds();
+    let good = at.text("run/evaluations.csv");
+    for bad in [
+        good.replace("digits,test", "digits,tset"),
+        good.replace(",elbo,", ",bound,"),
+        good[..good.len() - 9].into(),
+    ] {
+        at.write("run/evaluations.csv", bad);
+        at.train("report run")
+            .fails(1, &["run/evaluations.csv", "train evaluate run"]);
+    }
+    assert_eq!(at.names(""), ["run"]);
+}
