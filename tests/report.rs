@@ -225,7 +225,7 @@ fn nothing_is_overwritten_but_the_same_report() {
 
     // The same runs, more of them, and no others.
     std::fs::create_dir(at.path("report")).unwrap();
-    at.train("report run --output report").succeeds();
+    at.train("report run/ --output report").succeeds();
     at.write("report/notes.txt", "mine");
     at.train("report run --output report").succeeds();
     at.train("report other run run --output report").succeeds();

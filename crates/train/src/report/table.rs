@@ -274,7 +274,10 @@ impl<'a> Table<'a> {
 
     pub fn to_markdown(&self) -> String {
         let line = |cells: &[String]| {
-            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let cells = cells
+                .iter()
+                .map(|cell| cell.replace('|', "\\|").replace('\n', " "));
+            let cells: Vec<String> = cells.collect();
             format!("| {} |\n", cells.join(" | "))
         };
         let header = self.header();
