@@ -100,27 +100,27 @@ fn a_table_is_trained_evaluated_and_reported_once() {
 /// By a signal that it answers and by one that it cannot: each time it goes on, and becomes what it would have become.
 #[test]
 fn it_goes_on_where_it_was_interrupted() {
-    let whole = place(40);
+    let epochs = 150;
+    let whole = place(epochs);
     assert_eq!(table2(&whole, "--table static").code, Some(0));
-    let at = place(40);
+    let at = place(epochs);
+    let saved = || at.saved("runs/static/k0").last().copied().unwrap_or(0);
     for signal in ["INT", "TERM", "HUP"] {
-        let script = start(&at, "--table static");
-        let before = at.saved("runs/static/k0").last().copied().unwrap_or(0);
-        while at.saved("runs/static/k0").last().copied().unwrap_or(0) <= before + 1 {
+        let before = saved();
+        let mut script = start(&at, "--table static");
+        while saved() <= before + 1 {
+            assert!(script.is_running(), "it trains");
             std::thread::yield_now();
         }
         script.signal(signal);
         let outcome = script.finish();
         assert_eq!(outcome.code, Some(130), "{outcome:#?}");
-        assert!(
-            at.saved("runs/static/k0").last() < Some(&40),
-            "{signal} came too late"
-        );
+        assert!(saved() < epochs, "{signal} came too late");
     }
     let outcome = table2(&at, "--table static");
     assert_eq!(outcome.code, Some(0), "{outcome:#?}");
     assert!(
-        outcome.stderr.contains("2 of 2 rows, 80 of 80 epochs"),
+        outcome.stderr.contains("2 of 2 rows, 300 of 300 epochs"),
         "{outcome:#?}"
     );
     for row in ["runs/static/k0", "runs/static/k2"] {
