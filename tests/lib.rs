@@ -14,7 +14,7 @@ use std::{
 
 use burn::{module::Module, tensor::Device};
 use burn_flows::FlowConfig;
-use flow_vae::{Activation, VaeConfig};
+use flow_vae::{Activation, Likelihood, VaeConfig};
 
 pub use devices::{ndarray, wgpu};
 pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
@@ -28,6 +28,7 @@ pub const TINY: &str = "--hidden 16 --latent-dim 4 --layers 2 --schedule constan
 pub fn tiny() -> VaeConfig {
     VaeConfig {
         pixels: 64,
+        likelihood: Likelihood::Bernoulli,
         latent_dim: 4,
         hidden: vec![16],
         activation: Activation::Maxout { window: 4 },

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use burn_flows::{FlowConfig, PlanarConstraint};
 use clap::ValueEnum;
-use flow_vae::{Activation, Annealing, VaeConfig};
+use flow_vae::{Activation, Annealing, Likelihood, VaeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -258,6 +258,7 @@ impl RunConfig {
     pub fn model(&self, pixels: usize) -> VaeConfig {
         VaeConfig {
             pixels,
+            likelihood: Likelihood::Bernoulli,
             latent_dim: self.latent_dim.get(),
             hidden: self.hidden.iter().map(|n| n.get()).collect(),
             activation: self.activation,
