@@ -35,16 +35,16 @@ pub fn run(args: &SampleArgs) -> Result<()> {
 ///
 /// When the device fails or the pictures cannot be written.
 pub fn draw(run: &RunDir, trained: &Trained) -> Result<()> {
-    let side = trained.splits.test.side();
+    let like = &trained.splits.test;
     let path = run.path().display();
 
-    save_grid(run, "samples.png", &samples(trained)?, side, COLUMNS)?;
+    save_grid(run, "samples.png", &samples(trained)?, like, COLUMNS)?;
     say(format_args!(
         "samples from the prior:            {path}/samples.png"
     ));
 
     let pairs = reconstructions(trained)?;
-    save_grid(run, "reconstructions.png", &pairs, side, COLUMNS)?;
+    save_grid(run, "reconstructions.png", &pairs, like, COLUMNS)?;
     say(format_args!(
         "test images | reconstructions:     {path}/reconstructions.png"
     ));
@@ -68,7 +68,7 @@ fn samples(trained: &Trained) -> Result<Vec<f32>> {
 fn reconstructions(trained: &Trained) -> Result<Vec<f32>> {
     let test = &trained.splits.test;
     let images = test.slice(0..PAIRS.min(test.len()));
-    let x = trained.binarized(&images);
+    let x = trained.seen(&images);
     let (z, _) = trained
         .vae
         .posterior(x.clone())

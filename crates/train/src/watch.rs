@@ -41,8 +41,9 @@ pub struct Divergence {
 impl Watch {
     /// For batches of `batch` images of `pixels` pixels.
     ///
-    /// The ELBO may fall below its best by half of what an image costs where nothing is known of it, ln 2 a pixel: far
-    /// beyond what means differ by, and far less than what an explosion takes.
+    /// The ELBO may fall below its best by half of ln 2 a pixel, which is what a pixel of zero or one costs where nothing is
+    /// known of it, and what one between costs at twice the spread that it has: far beyond what means differ by, and far
+    /// less than what an explosion takes.
     pub fn new(pixels: usize, batch: usize) -> Self {
         let horizon = STEPS.max(IMAGES / batch as f64);
         let state = State {

@@ -3,33 +3,23 @@
 //! Layout, all numbers big-endian `u32`: 0x00000803 (unsigned bytes, 3 dimensions), the number of
 //! images, rows, columns; then a byte a pixel, row by row.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
+use super::source::{Source, SourceError};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
 const HEADER_BYTES: u64 = 16;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The largest set that is read. The largest known, EMNIST, has half of it.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The most that deflate makes of a byte: 258 bytes of two bits.
-const MAX_RATIO: u64 = 1032;
-
 /// Why a file is no usable image file.
 #[derive(Debug, thiserror::Error)]
 pub enum IdxError {
-    /// The file system refused.
-    #[error("cannot be read: {0}")]
-    Read(#[from] io::Error),
-
-    /// The gzip stream is broken.
-    #[error("its gzip stream breaks off or is damaged ({0}); delete it and fetch it again")]
-    Gzip(io::Error),
+    /// Its bytes cannot be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 
     /// There is no complete header.
     #[error("is too short to be an IDX file of images; delete it and fetch it again")]
@@ -105,33 +95,20 @@ pub enum IdxError {
 pub(super) struct IdxFile {
     pub(super) count: usize,
     pub(super) side: usize,
-    pixels: Pixels,
-}
-
-/// Where the pixels are still to be read.
-enum Pixels {
-    Plain(BufReader<File>),
-    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
+    pixels: Source,
 }
 
 impl IdxFile {
-    /// Opens a file; whether it is gzipped is seen from its first bytes, not its name.
+    /// Opens a file, plain or gzipped.
     ///
     /// What a file promises is refused here where it is too short for it: nobody takes memory for that.
     pub(super) fn open(path: &Path) -> Result<Self, IdxError> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        let mut file = BufReader::new(file);
-        let zipped = file.fill_buf()?.starts_with(&GZIP_MAGIC);
-        let mut pixels = if zipped {
-            Pixels::Gzip(Box::new(MultiGzDecoder::new(file)))
-        } else {
-            Pixels::Plain(file)
-        };
-        let [count, side] = pixels.header()?;
+        let mut pixels = Source::open(path)?;
+        let [count, side] = header(&mut pixels)?;
         let promised = u64::from(count) * u64::from(side) * u64::from(side);
+        let (size, zipped) = (pixels.size, pixels.is_zipped());
         let behind_header = size.saturating_sub(HEADER_BYTES);
-        if zipped && promised > size.saturating_mul(MAX_RATIO) {
+        if zipped && promised > pixels.most() {
             let zipped = size;
             return Err(IdxError::TooShort { promised, zipped });
         }
@@ -164,48 +141,38 @@ impl IdxFile {
     }
 }
 
-impl Pixels {
-    /// Adds as many bytes as there are, `most` at most.
-    fn read(&mut self, most: u64, out: &mut Vec<u8>) -> Result<usize, IdxError> {
-        match self {
-            Self::Plain(file) => file.take(most).read_to_end(out).map_err(IdxError::Read),
-            Self::Gzip(file) => file.take(most).read_to_end(out).map_err(IdxError::Gzip),
-        }
+/// The number of images and their width.
+fn header(file: &mut Source) -> Result<[u32; 2], IdxError> {
+    let mut header = Vec::new();
+    file.read(HEADER_BYTES, &mut header)?;
+    let words: Vec<u32> = header
+        .as_chunks()
+        .0
+        .iter()
+        .map(|word| u32::from_be_bytes(*word))
+        .collect();
+    let (count, rows, columns) = match words[..] {
+        [IMAGES_MAGIC, count, rows, columns] => (count, rows, columns),
+        [] | [IMAGES_MAGIC, ..] => return Err(IdxError::NoHeader),
+        [LABELS_MAGIC, ..] => return Err(IdxError::Labels),
+        [magic, ..] => return Err(IdxError::Magic(magic)),
+    };
+    if count == 0 || rows == 0 || rows != columns {
+        return Err(IdxError::Shape {
+            count,
+            rows,
+            columns,
+        });
     }
-
-    /// The number of images and their width.
-    fn header(&mut self) -> Result<[u32; 2], IdxError> {
-        let mut header = Vec::new();
-        self.read(HEADER_BYTES, &mut header)?;
-        let words: Vec<u32> = header
-            .as_chunks()
-            .0
-            .iter()
-            .map(|word| u32::from_be_bytes(*word))
-            .collect();
-        let (count, rows, columns) = match words[..] {
-            [IMAGES_MAGIC, count, rows, columns] => (count, rows, columns),
-            [] | [IMAGES_MAGIC, ..] => return Err(IdxError::NoHeader),
-            [LABELS_MAGIC, ..] => return Err(IdxError::Labels),
-            [magic, ..] => return Err(IdxError::Magic(magic)),
-        };
-        if count == 0 || rows == 0 || rows != columns {
-            return Err(IdxError::Shape {
-                count,
-                rows,
-                columns,
-            });
-        }
-        (u64::from(rows) * u64::from(columns))
-            .checked_mul(count.into())
-            .filter(|&bytes| bytes <= MAX_BYTES)
-            .map(|_| [count, rows])
-            .ok_or(IdxError::TooLarge {
-                count,
-                rows,
-                columns,
-            })
-    }
+    (u64::from(rows) * u64::from(columns))
+        .checked_mul(count.into())
+        .filter(|&bytes| bytes <= MAX_BYTES)
+        .map(|_| [count, rows])
+        .ok_or(IdxError::TooLarge {
+            count,
+            rows,
+            columns,
+        })
 }
 
 #[cfg(test)]
@@ -282,11 +249,14 @@ pub(super) mod tests {
         let mut zipped = gzip(&file);
         assert!(matches!(
             read_bytes(&zipped[..zipped.len() - 6]),
-            Err(IdxError::Gzip(_))
+            Err(IdxError::Source(SourceError::Gzip(_)))
         ));
         let checksum = zipped.len() - 8;
         zipped[checksum] ^= 1;
-        assert!(matches!(read_bytes(&zipped), Err(IdxError::Gzip(_))));
+        assert!(matches!(
+            read_bytes(&zipped),
+            Err(IdxError::Source(SourceError::Gzip(_)))
+        ));
     }
 
     #[test]
@@ -294,7 +264,10 @@ pub(super) mod tests {
         let (mut file, _) = sample();
         let mut zipped = gzip(&file);
         zipped.extend(b"garbage");
-        assert!(matches!(read_bytes(&zipped), Err(IdxError::Gzip(_))));
+        assert!(matches!(
+            read_bytes(&zipped),
+            Err(IdxError::Source(SourceError::Gzip(_)))
+        ));
         file.push(0);
         assert!(matches!(read_bytes(&file), Err(IdxError::Trailing(12))));
         assert!(matches!(

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::idx::{IdxError, IdxFile};
+use super::source::find;
 use super::{DataError, Images, Splits, download};
 
 /// The mirror that burn-dataset downloads from.
@@ -34,7 +35,7 @@ pub(super) const TEST: ImageFile = ImageFile {
 pub(super) fn load_or_download() -> Result<Splits, DataError> {
     let folder = cache_folder("mnist")?;
     for file in [TRAIN, TEST] {
-        if find(&folder, &file).is_none() {
+        if find(&folder, file.split, file.name).is_none() {
             let url = format!("{URL}/{}.gz", file.name);
             let path = folder.join(file.split).join(file.name);
             download::fetch(&url, &path, file.sha256).map_err(|reason| DataError::Download {
@@ -86,7 +87,7 @@ pub(super) fn load_folder(folder: &Path) -> Result<Splits, DataError> {
 }
 
 fn open(folder: &Path, file: &ImageFile) -> Result<(PathBuf, IdxFile), DataError> {
-    let path = find(folder, file).ok_or_else(|| DataError::Missing {
+    let path = find(folder, file.split, file.name).ok_or_else(|| DataError::Missing {
         file: file.name,
         folder: folder.to_owned(),
         split: file.split,
@@ -98,15 +99,6 @@ fn open(folder: &Path, file: &ImageFile) -> Result<(PathBuf, IdxFile), DataError
 fn bad(path: &Path, reason: IdxError) -> DataError {
     let path = path.to_owned();
     DataError::Idx { path, reason }
-}
-
-/// Looks for a file, plain or gzipped, in the folder itself and where burn-dataset keeps it.
-fn find(folder: &Path, file: &ImageFile) -> Option<PathBuf> {
-    let zipped = format!("{}.gz", file.name);
-    [folder.to_owned(), folder.join(file.split)]
-        .iter()
-        .flat_map(|folder| [folder.join(file.name), folder.join(&zipped)])
-        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
