@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Distribution, Tensor, TensorData},
 };
 use burn_flows::{FlowConfig, Planar, PlanarConstraint};
-use end_to_end::{Outcome, Place, TINY, gradients, ndarray, program, wgpu};
+use end_to_end::{Outcome, Place, TINY, cifar, gradients, ndarray, program, wgpu};
 use flow_vae::{Activation, Likelihood, VaeConfig};
 
 /// Named tensors.
@@ -170,11 +170,19 @@ fn adversarial_planar_layers_on_wgpu() {
 }
 
 /// Trains an epoch here and an epoch there, and evaluates in both places, which must agree: the random
-/// numbers are the host's.
+/// numbers are the host's. On zeros and ones, and on numbers between.
 fn moves(here: &str, there: &str) {
+    run_moves("", here, there);
+    run_moves("--dataset cifar10-patches --data-dir set", here, there);
+}
+
+fn run_moves(data: &str, here: &str, there: &str) {
     let at = Place::new();
-    at.train(&format!("{TINY} --epochs 1 --output run --backend {here}"))
-        .succeeds();
+    cifar(&at, "set");
+    at.train(&format!(
+        "{TINY} {data} --epochs 1 --output run --backend {here}"
+    ))
+    .succeeds();
     at.train(&format!("--resume run --epochs 2 --backend {there}"))
         .succeeds();
     let elbo = at.numbers("run/metrics.csv", "valid_elbo");

@@ -1,5 +1,6 @@
 //! Shared helpers of the end-to-end tests.
 
+mod cifar;
 mod devices;
 mod idx;
 mod program;
@@ -16,6 +17,7 @@ use burn::{module::Module, tensor::Device};
 use burn_flows::FlowConfig;
 use flow_vae::{Activation, Likelihood, VaeConfig};
 
+pub use cifar::{TEST_BATCH, TRAIN_BATCH, batch, cifar};
 pub use devices::{ndarray, wgpu};
 pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
 pub use program::{Outcome, Running, program};
