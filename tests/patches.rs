@@ -195,10 +195,8 @@ fn what_does_not_go_with_patches() {
         "--config null.json --dataset fashion-mnist --data-dir nowhere",
         &["nowhere"],
     );
-    at.train(&format!(
-        "--config run/config.json --dataset digits --output digits"
-    ))
-    .succeeds();
+    at.train("--config run/config.json --dataset digits --output digits")
+        .succeeds();
     assert_eq!(json(&at, "digits/config.json")["binarization"], "dynamic");
     at.train(&format!(
         "--config digits/config.json {DATA} --output again"
