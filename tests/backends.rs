@@ -7,8 +7,8 @@ use burn::{
     tensor::{Device, Distribution, Tensor, TensorData},
 };
 use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint};
-use end_to_end::{Outcome, Place, TINY, gradients, ndarray, program, wgpu};
-use flow_vae::{Activation, VaeConfig};
+use end_to_end::{Outcome, Place, TINY, cifar, gradients, ndarray, program, wgpu};
+use flow_vae::{Activation, Likelihood, VaeConfig};
 
 /// Named tensors.
 type Numbers = BTreeMap<String, Vec<f32>>;
@@ -42,9 +42,10 @@ fn numbers(n: usize, distribution: Distribution) -> Vec<f32> {
     numbers.into_data().iter::<f32>().collect()
 }
 
-fn vae() -> VaeConfig {
+fn vae(likelihood: Likelihood) -> VaeConfig {
     VaeConfig {
         pixels: 16,
+        likelihood,
         hidden: vec![12, 8],
         activation: Activation::Maxout { window: 2 },
         flow: FlowConfig::planar(3, 3),
@@ -52,10 +53,14 @@ fn vae() -> VaeConfig {
 }
 
 /// The terms of the bound and the gradients of the loss, with the weights of `file`.
-fn vae_numbers(file: &Path, device: Device) -> Numbers {
+fn vae_numbers(file: &Path, likelihood: Likelihood, device: Device) -> Numbers {
     let device = device.autodiff();
-    let vae = vae().init(&device).try_load_file(file).unwrap();
-    let images = numbers(8 * 16, Distribution::Bernoulli(0.4));
+    let vae = vae(likelihood).init(&device).try_load_file(file).unwrap();
+    let images = match likelihood {
+        Likelihood::Bernoulli => Distribution::Bernoulli(0.4),
+        Likelihood::LogitNormal => Distribution::Uniform(1e-4, 1.0 - 1e-4),
+    };
+    let images = numbers(8 * 16, images);
     let noise = numbers(8 * 3, Distribution::Normal(0.0, 1.0));
     let terms = vae.terms(
         Tensor::from_data(TensorData::new(images, [8, 16]), &device),
@@ -75,14 +80,20 @@ fn vae_numbers(file: &Path, device: Device) -> Numbers {
 
 #[track_caller]
 fn compare_vaes(device: Device) {
-    let folder = Place::new();
-    let file = folder.path("model.bpk");
-    vae().init(&Device::flex()).save_file(&file).unwrap();
-    let expected = vae_numbers(&file, Device::flex());
-    for (name, numbers) in &expected {
-        assert!(numbers.iter().any(|&e| e != 0.0), "{name} says nothing");
+    for likelihood in [Likelihood::Bernoulli, Likelihood::LogitNormal] {
+        let folder = Place::new();
+        let file = folder.path("model.bpk");
+        vae(likelihood)
+            .init(&Device::flex())
+            .save_file(&file)
+            .unwrap();
+        let expected = vae_numbers(&file, likelihood, Device::flex());
+        for (name, numbers) in &expected {
+            assert!(numbers.iter().any(|&e| e != 0.0), "{name} says nothing");
+        }
+        let got = vae_numbers(&file, likelihood, device.clone());
+        assert_close(&got, &expected, 1e-3);
     }
-    assert_close(&vae_numbers(&file, device), &expected, 1e-3);
 }
 
 #[test]
@@ -158,11 +169,19 @@ fn adversarial_planar_layers_on_wgpu() {
 }
 
 /// Trains an epoch here and an epoch there, and evaluates in both places, which must agree: the random
-/// numbers are the host's.
+/// numbers are the host's. On zeros and ones, and on numbers between.
 fn moves(here: &str, there: &str) {
+    run_moves("", here, there);
+    run_moves("--dataset cifar10-patches --data-dir set", here, there);
+}
+
+fn run_moves(data: &str, here: &str, there: &str) {
     let at = Place::new();
-    at.train(&format!("{TINY} --epochs 1 --output run --backend {here}"))
-        .succeeds();
+    cifar(&at, "set");
+    at.train(&format!(
+        "{TINY} {data} --epochs 1 --output run --backend {here}"
+    ))
+    .succeeds();
     at.train(&format!("--resume run --epochs 2 --backend {there}"))
         .succeeds();
     let elbo = at.numbers("run/metrics.csv", "valid_elbo");

@@ -52,6 +52,7 @@ fn numbers(at: &Place, run: &str) -> Numbers {
 #[track_caller]
 fn is_the_same_for_any_number_of_threads(flags: &str) {
     let at = Place::new();
+    end_to_end::cifar(&at, "set");
     let mut first = None;
     for threads in [1, 2, 5] {
         let run = format!("run-{threads}");
@@ -71,6 +72,7 @@ fn threads_on_flex() {
         "",
         "--activation tanh --hidden 300,200 --optimizer adamax --anneal kl-warm-up:9",
         "--optimizer rmsprop --batch-size 33",
+        "--dataset cifar10-patches --data-dir set",
     ] {
         is_the_same_for_any_number_of_threads(&format!("--backend flex {flags}"));
     }

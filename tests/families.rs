@@ -481,7 +481,7 @@ fn a_batch_of_contexts_equals_a_loop_of_single_ones() {
         let Some(context) = context else { continue };
         let together = flow.forward(z.clone(), Some(context.clone()));
         for row in 0..rows {
-            let of = |all: &Tensor<2>, i: usize| all.clone().slice([i..i + 1]);
+            let of = |all: &Tensor<2>, i: usize| all.clone().slice_dim(0, i..i + 1);
             let single = flow.forward(of(&z, row), Some(of(&context, row % BATCH)));
             let got = values(&of(&together.value, row));
             assert_close(&name, &got, &values(&single.value), 1e-12);
@@ -514,12 +514,7 @@ fn flows_start_as_the_identity() {
     );
     for (name, config) in families(dim) {
         let out = config.init(&device).forward(z.clone(), None);
-        assert_close(
-            &name.to_owned(),
-            &values(&out.log_det),
-            &vec![0.0; rows],
-            1e-5,
-        );
+        assert_close(name, &values(&out.log_det), &vec![0.0; rows], 1e-5);
         let sorted = |points: &Tensor<2>| {
             let mut all = values(points);
             all.chunks_mut(dim)

@@ -1,5 +1,6 @@
 //! Shared helpers of the end-to-end tests.
 
+mod cifar;
 mod devices;
 mod idx;
 mod program;
@@ -14,8 +15,9 @@ use std::{
 
 use burn::{module::Module, tensor::Device};
 use burn_flows::FlowConfig;
-use flow_vae::{Activation, VaeConfig};
+use flow_vae::{Activation, Likelihood, VaeConfig};
 
+pub use cifar::{TEST_BATCH, TRAIN_BATCH, batch, cifar};
 pub use devices::{ndarray, wgpu};
 pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
 pub use program::{Outcome, Running, program};
@@ -28,6 +30,7 @@ pub const TINY: &str = "--hidden 16 --latent-dim 4 --layers 2 --schedule constan
 pub fn tiny() -> VaeConfig {
     VaeConfig {
         pixels: 64,
+        likelihood: Likelihood::Bernoulli,
         hidden: vec![16],
         activation: Activation::Maxout { window: 4 },
         flow: FlowConfig::planar(4, 2),

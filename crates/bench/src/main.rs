@@ -15,7 +15,7 @@ use burn::{
 use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint, Transformed};
 use burn_host::{Matrix, product};
 use clap::{Parser, ValueEnum};
-use flow_vae::{Activation, ImportanceSampling, Vae, VaeConfig};
+use flow_vae::{Activation, ImportanceSampling, Likelihood, Vae, VaeConfig};
 use fused_optim::{GradientClip, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::StandardNormal;
@@ -138,6 +138,7 @@ fn main() -> ExitCode {
 fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
     VaeConfig {
         pixels: PIXELS,
+        likelihood: Likelihood::Bernoulli,
         hidden: vec![UNITS],
         activation: Activation::Maxout { window: WINDOW },
         flow: FlowConfig::planar(args.latent.get(), layers),

@@ -92,7 +92,7 @@ struct Set<'a>(&'a [f64], DType);
 impl ModuleMapper for Set<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         param.map(|value| {
-            let value = value.detach().cast(self.1);
+            let value = value.detach().cast(self.1).detach();
             if D == 2 {
                 return value.require_grad();
             }

@@ -55,7 +55,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
     pub backend: Option<Backend>,
 
-    /// digits, mnist, fashion-mnist, or a folder of IDX files with MNIST's names [default: digits]
+    /// digits, mnist, fashion-mnist, cifar10-patches, or a folder of IDX files with MNIST's names [default: digits]
     #[arg(
         long,
         value_name = "NAME",
@@ -64,12 +64,13 @@ pub struct TrainArgs {
     )]
     pub dataset: Option<DatasetName>,
 
-    /// Folder of the data set's IDX files, or for mnist of Larochelle's binarized_mnist_*.amat [default: a folder's
-    /// own, else burn-dataset's cache folder]
+    /// Folder of the data set's files: IDX, for mnist also Larochelle's binarized_mnist_*.amat, CIFAR-10's binary ones
+    /// [default: a folder's own, else burn-dataset's cache folder; needed for cifar10-patches]
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub data_dir: Option<PathBuf>,
 
-    /// How grey levels become black and white [default: dynamic; static where they are that already]
+    /// How grey levels become black and white [default: dynamic; static where they are that already; none for
+    /// cifar10-patches]
     #[arg(
         long,
         value_name = "HOW",
@@ -128,7 +129,7 @@ pub struct TrainArgs {
     )]
     pub layers: Option<usize>,
 
-    /// Dimensions of the latent space [default: 8 for the digits, else 40]
+    /// Dimensions of the latent space [default: 8 for the digits, 30 for cifar10-patches, else 40]
     #[arg(
         long,
         value_name = "N",
@@ -318,7 +319,7 @@ impl EvaluateArgs {
     pub fn apply(&self, config: RunConfig) -> RunConfig {
         let config = self.place.apply(config);
         RunConfig {
-            binarization: self.binarization.unwrap_or(config.binarization),
+            binarization: self.binarization.or(config.binarization),
             ..config
         }
     }
@@ -393,10 +394,14 @@ impl TrainArgs {
 
     /// `base` under the flags.
     pub fn apply(&self, base: RunConfig) -> RunConfig {
-        let (dataset, data_dir) = match &self.dataset {
-            // Another data set is elsewhere.
-            Some(other) if *other != base.dataset => (other.clone(), None),
-            _ => (base.dataset, base.data_dir),
+        let (dataset, data_dir, binarization) = match &self.dataset {
+            // Another data set is elsewhere, and its pixels may be of another kind.
+            Some(other) if *other != base.dataset => {
+                let default = other.binarization();
+                let binarization = default.map(|how| base.binarization.unwrap_or(how));
+                (other.clone(), None, binarization)
+            }
+            _ => (base.dataset, base.data_dir, base.binarization),
         };
         let flow = self.flow.unwrap_or(base.flow);
         let layers = self.layers.unwrap_or(base.layers);
@@ -404,7 +409,7 @@ impl TrainArgs {
             backend: self.backend.unwrap_or(base.backend),
             dataset,
             data_dir: self.data_dir.clone().or(data_dir),
-            binarization: self.binarization.unwrap_or(base.binarization),
+            binarization: self.binarization.or(binarization),
             flow,
             flow_hidden: self.flow_hidden.clone().or(base.flow_hidden),
             flow_vectors: self.flow_vectors.or(base.flow_vectors),
@@ -495,6 +500,42 @@ mod tests {
         assert_eq!(rate(&["--layers", "0"]), 0.05);
         assert_eq!(rate(&["--layers", "10"]), 0.5);
         assert_eq!(rate(&["--layers", "160", "--flow-lr", "1"]), 1.0);
+    }
+
+    /// Whether there is one is for the data set to say.
+    #[test]
+    fn another_data_set_is_binarised_as_before_if_at_all() {
+        let binarization = |flags: &[&str], base| {
+            let cli = Cli::parse_from(["train"].iter().chain(flags));
+            cli.train.apply(base).binarization
+        };
+        let grey = || RunConfig {
+            binarization: Some(Binarization::Threshold),
+            ..RunConfig::default()
+        };
+        let patches = || cli_config(&["--dataset", "cifar10-patches"]);
+        assert_eq!(patches().binarization, None);
+        for (flags, base, expected) in [
+            (
+                ["--dataset", "mnist"],
+                grey(),
+                Some(Binarization::Threshold),
+            ),
+            (["--dataset", "cifar10-patches"], grey(), None),
+            (["--dataset", "cifar10-patches"], patches(), None),
+            (
+                ["--dataset", "mnist"],
+                patches(),
+                Some(Binarization::Dynamic),
+            ),
+        ] {
+            assert_eq!(binarization(&flags, base), expected, "{flags:?}");
+        }
+    }
+
+    fn cli_config(flags: &[&str]) -> RunConfig {
+        let cli = Cli::parse_from(["train"].iter().chain(flags));
+        cli.train.config().unwrap()
     }
 
     #[test]

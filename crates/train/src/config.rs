@@ -5,9 +5,9 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn_flows::{FlowConfig, FlowSize};
-use flow_vae::{Activation, Annealing, VaeConfig};
+use flow_vae::{Activation, Annealing, Likelihood, VaeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,7 +26,8 @@ pub struct RunConfig {
     pub dataset: DatasetName,
     #[serde(default)]
     pub data_dir: Option<PathBuf>,
-    pub binarization: Binarization,
+    /// None where the model sees numbers between 0 and 1.
+    pub binarization: Option<Binarization>,
     pub flow: FlowName,
     /// Widths of the hidden layers of the networks in a layer of the flow, where it has such.
     #[serde(default)]
@@ -82,13 +83,14 @@ impl RunConfig {
         // The paper's model is too large for 1,400 images of 64 pixels: 40 latents leave a flow little to do there.
         let (latent_dim, epochs) = match dataset {
             DatasetName::Digits => (8, 200),
+            DatasetName::Cifar10Patches => (30, 100),
             _ => (40, 100),
         };
         Self {
             backend: Backend::Flex,
+            binarization: dataset.binarization(),
             dataset,
             data_dir: None,
-            binarization: Binarization::Dynamic,
             flow: FlowName::Planar,
             flow_hidden: None,
             flow_vectors: None,
@@ -214,6 +216,17 @@ impl RunConfig {
                 folder.display()
             );
         }
+        match (self.dataset.binarization(), self.binarization) {
+            (None, Some(how)) => bail!(
+                "--binarization {how}: what a model sees of {} stays numbers between black and white; leave it out",
+                self.dataset
+            ),
+            (Some(_), None) => bail!(
+                "no binarization is for cifar10-patches alone: name one for {} with --binarization",
+                self.dataset
+            ),
+            _ => {}
+        }
         ensure!(
             self.flow_lr.is_finite() && self.flow_lr > 0.0,
             "--flow-lr {}: the flow's learning rate is a positive multiple of --lr",
@@ -252,7 +265,8 @@ impl RunConfig {
         let between: f64 = widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
         let (first, last) = (widths[0], widths[widths.len() - 1]);
         let encoder = window * (pixels as f64 * first + between) + last * 2.0 * latent;
-        let decoder = window * (latent * last + between) + first * pixels as f64;
+        let decoder =
+            window * (latent * last + between) + first * self.likelihood().outputs(pixels) as f64;
         encoder + decoder + self.flow_size().weights
     }
 
@@ -278,10 +292,19 @@ impl RunConfig {
         (self.flow).config(self.latent_dim.get(), self.layers, &self.flow_options())
     }
 
+    /// What the model says of pixels: zeros and ones, or numbers between.
+    pub fn likelihood(&self) -> Likelihood {
+        match self.binarization {
+            Some(_) => Likelihood::Bernoulli,
+            None => Likelihood::LogitNormal,
+        }
+    }
+
     /// The model for images of `pixels` pixels.
     pub fn model(&self, pixels: usize) -> VaeConfig {
         VaeConfig {
             pixels,
+            likelihood: self.likelihood(),
             hidden: self.hidden.iter().map(|n| n.get()).collect(),
             activation: self.activation,
             flow: self.flow(),

@@ -1,13 +1,15 @@
-//! Data sets of square grey images, and the batches that training reads from them.
+//! Data sets of square images, and the batches that training reads from them.
 
 mod amat;
 mod binarize;
+mod cifar;
 mod digits;
 mod download;
 mod idx;
 mod loader;
 mod mnist;
-mod unpacked;
+mod patch;
+mod source;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use amat::AmatError;
+use cifar::CifarError;
 use idx::IdxError;
 
 pub use binarize::{Binarization, FIXED_EPOCH};
@@ -29,13 +32,22 @@ pub use loader::{Batch, Batching, EpochLoader, Role, StepNumber};
 /// The largest set that is read, in pixels. The largest known, EMNIST, has half of it.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Square grey images; a clone or a slice shares the pixels.
+/// Square images; a clone or a slice shares the pixels.
 #[derive(Clone)]
 pub struct Images {
-    side: usize,
+    kind: Kind,
     /// The pixels of the whole data set, of which this is a part.
     pixels: Arc<Vec<u8>>,
     range: Range<usize>,
+}
+
+/// What an image is, and what the model sees of it.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Grey levels, of which it sees all, in black and white.
+    Grey { side: usize },
+    /// 32 x 32 pixels of three colours, of which it sees a patch.
+    Cifar10,
 }
 
 impl Images {
@@ -45,13 +57,28 @@ impl Images {
     ///
     /// If `side` is zero or `pixels` is not a whole number of images.
     fn new(side: usize, pixels: Vec<u8>) -> Self {
-        let count = pixels.len() / (side * side);
-        assert_eq!(count * side * side, pixels.len(), "a partial image");
-        Self {
-            side,
+        Self::of(Kind::Grey { side }, pixels)
+    }
+
+    /// Images of CIFAR-10, each as its binary files have it, without the label.
+    ///
+    /// # Panics
+    ///
+    /// If `pixels` is not a whole number of images.
+    fn cifar10(pixels: Vec<u8>) -> Self {
+        Self::of(Kind::Cifar10, pixels)
+    }
+
+    fn of(kind: Kind, pixels: Vec<u8>) -> Self {
+        let mut images = Self {
+            kind,
             pixels: Arc::new(pixels),
-            range: 0..count,
-        }
+            range: 0..0,
+        };
+        let (bytes, size) = (images.pixels.len(), images.bytes_per_image());
+        assert!(bytes.is_multiple_of(size), "a partial image");
+        images.range = 0..bytes / size;
+        images
     }
 
     /// The number of images.
@@ -59,23 +86,62 @@ impl Images {
         self.range.len()
     }
 
-    /// Width and height of an image in pixels.
+    /// Width and height in pixels of what the model sees of an image.
     pub fn side(&self) -> usize {
-        self.side
+        match self.kind {
+            Kind::Grey { side } => side,
+            Kind::Cifar10 => patch::SIDE,
+        }
     }
 
-    /// The number of pixels of an image.
+    /// In how many colours it sees them.
+    pub fn colours(&self) -> usize {
+        match self.kind {
+            Kind::Grey { .. } => 1,
+            Kind::Cifar10 => cifar::COLOURS,
+        }
+    }
+
+    /// How many numbers it sees of an image: pixels, in each colour.
     pub fn pixels_per_image(&self) -> usize {
-        self.side * self.side
+        self.colours() * self.side() * self.side()
     }
 
-    /// The `pixels_per_image` grey levels of image `index`, row by row.
+    fn bytes_per_image(&self) -> usize {
+        match self.kind {
+            Kind::Grey { side } => side * side,
+            Kind::Cifar10 => cifar::IMAGE_BYTES,
+        }
+    }
+
+    /// Writes what the model sees of image `index` into `out`, as it is in `epoch` of a run with `seed`:
+    /// `pixels_per_image` numbers, one colour after the other, row by row. With a binarisation they are zeros and ones,
+    /// without one a patch of numbers between 0 and 1, for which the images have to be of CIFAR-10.
+    ///
+    /// # Panics
+    ///
+    /// If `index >= len()`.
+    pub fn see(
+        &self,
+        index: usize,
+        binarization: Option<Binarization>,
+        seed: u64,
+        epoch: u64,
+        out: &mut [f32],
+    ) {
+        match binarization {
+            Some(how) => how.apply(self, index, seed, epoch, out),
+            None => patch::cut(self, index, seed, epoch, out),
+        }
+    }
+
+    /// The bytes of image `index` in its file.
     ///
     /// # Panics
     ///
     /// If `index >= len()`.
     pub fn get(&self, index: usize) -> &[u8] {
-        let size = self.pixels_per_image();
+        let size = self.bytes_per_image();
         let start = self.position(index) * size;
         &self.pixels[start..start + size]
     }
@@ -134,15 +200,17 @@ impl Splits {
     /// # Errors
     ///
     /// When they are black and white already, and are to be more than taken as they are.
-    pub fn check(&self, binarization: Binarization) -> Result<(), DataError> {
+    pub fn check(&self, binarization: Option<Binarization>) -> Result<(), DataError> {
         match (self.binary, binarization) {
-            (false, _) | (true, Binarization::Static) => Ok(()),
-            (true, other) => Err(DataError::Binary { other }),
+            (true, Some(other)) if other != Binarization::Static => {
+                Err(DataError::Binary { other })
+            }
+            _ => Ok(()),
         }
     }
 }
 
-/// Which data set; parsed from, shown as and serialised as `digits`, `mnist`, `fashion-mnist`, or
+/// Which data set; parsed from, shown as and serialised as `digits`, `mnist`, `fashion-mnist`, `cifar10-patches`, or
 /// the path of a folder of IDX files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
@@ -153,6 +221,8 @@ pub enum DatasetName {
     Mnist,
     /// The 70,000 pieces of clothing of 28 x 28 pixels.
     FashionMnist,
+    /// Random patches of 8 x 8 pixels, in three colours, of CIFAR-10's images.
+    Cifar10Patches,
     /// A folder of IDX files with the names of MNIST's.
     Folder(PathBuf),
 }
@@ -163,6 +233,7 @@ impl From<String> for DatasetName {
             "digits" => Self::Digits,
             "mnist" => Self::Mnist,
             "fashion-mnist" => Self::FashionMnist,
+            "cifar10-patches" => Self::Cifar10Patches,
             _ => Self::Folder(name.into()),
         }
     }
@@ -182,6 +253,7 @@ impl fmt::Display for DatasetName {
             Self::Digits => f.write_str("digits"),
             Self::Mnist => f.write_str("mnist"),
             Self::FashionMnist => f.write_str("fashion-mnist"),
+            Self::Cifar10Patches => f.write_str("cifar10-patches"),
             Self::Folder(path) => path.display().fmt(f),
         }
     }
@@ -204,6 +276,14 @@ impl DatasetName {
         }
     }
 
+    /// How its images become zeros and ones where nothing else is asked for; none where they stay numbers between.
+    pub fn binarization(&self) -> Option<Binarization> {
+        match self {
+            Self::Cifar10Patches => None,
+            _ => Some(Binarization::Dynamic),
+        }
+    }
+
     /// This data set, from whatever folder it is named.
     ///
     /// # Errors
@@ -220,8 +300,8 @@ impl DatasetName {
 /// Reads a data set and splits it.
 ///
 /// `data_dir` is the folder of its files; without it a folder is its own place, and `mnist` and
-/// `fashion-mnist` are looked for in burn-dataset's cache folder, into which MNIST's are downloaded. For `mnist`
-/// Larochelle's binarised images are taken where the folder has them.
+/// `fashion-mnist` are looked for in burn-dataset's cache folder, into which MNIST's are downloaded; `cifar10-patches`
+/// needs it. For `mnist` Larochelle's binarised images are taken where the folder has them.
 ///
 /// # Errors
 ///
@@ -232,6 +312,8 @@ pub fn load(dataset: &DatasetName, data_dir: Option<&Path>) -> Result<Splits, Da
         (DatasetName::Digits, Some(folder)) => Err(DataError::NoFiles {
             folder: folder.to_owned(),
         }),
+        (DatasetName::Cifar10Patches, Some(folder)) => cifar::load(folder),
+        (DatasetName::Cifar10Patches, None) => Err(DataError::NoFolder),
         (_, Some(folder)) if is_binarized(dataset, data_dir) => amat::load_folder(folder),
         (_, Some(folder)) => mnist::load_folder(folder),
         (DatasetName::Folder(folder), None) if !folder.is_dir() => Err(DataError::Unknown {
@@ -245,11 +327,11 @@ pub fn load(dataset: &DatasetName, data_dir: Option<&Path>) -> Result<Splits, Da
     }
 }
 
-/// How a data set becomes black and white where nothing is asked for.
-pub fn usual_binarization(dataset: &DatasetName, data_dir: Option<&Path>) -> Binarization {
+/// How the images of a data set become black and white where nothing is asked for, if they do.
+pub fn usual_binarization(dataset: &DatasetName, data_dir: Option<&Path>) -> Option<Binarization> {
     match is_binarized(dataset, data_dir) {
-        true => Binarization::Static,
-        false => Binarization::Dynamic,
+        true => Some(Binarization::Static),
+        false => dataset.binarization(),
     }
 }
 
@@ -263,7 +345,7 @@ pub enum DataError {
     /// The name is none of the known ones, nor a folder's.
     #[error(
         "there is no data set and no folder {name:?}: \
-         give digits, mnist, fashion-mnist, or the path of a folder of IDX files; \
+         give digits, mnist, fashion-mnist, cifar10-patches, or the path of a folder of IDX files; \
          of a run whose folder was moved, say with --data-dir where it is now"
     )]
     Unknown {
@@ -279,6 +361,36 @@ pub enum DataError {
     NoFiles {
         /// What was given.
         folder: PathBuf,
+    },
+
+    /// No folder was given for CIFAR-10.
+    #[error(
+        "cifar10-patches: name the folder of CIFAR-10's binary files with --data-dir ({} in its archive)",
+        cifar::SUB_FOLDER
+    )]
+    NoFolder,
+
+    /// A file of CIFAR-10 is in none of its places.
+    #[error(
+        "found neither {file} nor {file}.gz in {folder} or its sub-folder {sub_folder}: put CIFAR-10's binary files \
+         there, data_batch_1.bin to data_batch_5.bin (the first alone will do) and test_batch.bin, or name the folder \
+         that holds them with --data-dir",
+        sub_folder = cifar::SUB_FOLDER
+    )]
+    NoCifar {
+        /// The file's name.
+        file: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+
+    /// A file is none of CIFAR-10's.
+    #[error("{path}: {reason}")]
+    Cifar {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: CifarError,
     },
 
     /// An image file is in none of its places.
@@ -395,6 +507,7 @@ mod tests {
             ("digits", DatasetName::Digits),
             ("mnist", DatasetName::Mnist),
             ("fashion-mnist", DatasetName::FashionMnist),
+            ("cifar10-patches", DatasetName::Cifar10Patches),
             ("some/folder", DatasetName::Folder("some/folder".into())),
             ("", DatasetName::Folder("".into())),
         ] {

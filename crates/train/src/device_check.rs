@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Gradients, Tensor, TensorData, activation::sigmoid},
 };
 use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint};
-use flow_vae::{Activation, Vae, VaeConfig};
+use flow_vae::{Activation, Likelihood, Vae, VaeConfig};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
 use crate::random::fill_normal;
@@ -19,7 +19,7 @@ struct Operation {
     run: fn(&Device) -> Vec<Vec<f32>>,
 }
 
-const OPERATIONS: [Operation; 5] = [
+const OPERATIONS: [Operation; 6] = [
     Operation {
         name: "products of matrices",
         run: products,
@@ -38,7 +38,11 @@ const OPERATIONS: [Operation; 5] = [
     },
     Operation {
         name: "a training step of a small VAE",
-        run: step,
+        run: |device| step(Likelihood::Bernoulli, device),
+    },
+    Operation {
+        name: "a training step of a small VAE of logit-normal pixels",
+        run: |device| step(Likelihood::LogitNormal, device),
     },
 ];
 
@@ -142,9 +146,10 @@ fn planar(device: &Device) -> Vec<Vec<f32>> {
     ]
 }
 
-fn step(device: &Device) -> Vec<Vec<f32>> {
+fn step(likelihood: Likelihood, device: &Device) -> Vec<Vec<f32>> {
     let config = VaeConfig {
         pixels: 50,
+        likelihood,
         hidden: vec![20],
         activation: Activation::Maxout { window: 4 },
         flow: FlowConfig::planar(3, 2),
@@ -155,9 +160,11 @@ fn step(device: &Device) -> Vec<Vec<f32>> {
     let weights = config.init(&on_the_cpu).into_record();
     let device = &device.clone().autodiff();
     let vae: Vae = config.init(device).load_record(weights);
-    let images = sigmoid(normal([40, 50], 10, device))
-        .greater_elem(0.5)
-        .float();
+    let grey = sigmoid(normal([40, 50], 10, device));
+    let images = match likelihood {
+        Likelihood::Bernoulli => grey.greater_elem(0.5).float(),
+        Likelihood::LogitNormal => grey,
+    };
     let terms = vae.terms(images, normal([40, 3], 11, device));
     let elbo = terms.elbo();
     let mut gradients = AllGradients {

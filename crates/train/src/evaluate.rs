@@ -100,9 +100,9 @@ struct Subject {
     run: RunDir,
     trained: Trained,
     images: Images,
-    /// CRC-32 of the grey levels.
-    grey: u32,
-    /// CRC-32 of the zeros and ones that they became, a byte a pixel.
+    /// CRC-32 of their bytes.
+    bytes: u32,
+    /// CRC-32 of what the model sees: of zeros and ones, a byte each, or of the bytes of numbers between.
     draw: u32,
 }
 
@@ -140,19 +140,22 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
 impl Subject {
     fn new(run: RunDir, trained: Trained, split: Split) -> Self {
         let images = split.of(&trained.splits).clone();
-        let (mut grey, mut draw) = (Crc::new(), Crc::new());
+        let (mut bytes, mut draw) = (Crc::new(), Crc::new());
         let mut pixels = vec![0.0; images.pixels_per_image()];
         for index in 0..images.len() {
-            grey.update(images.get(index));
-            trained.binarize(&images, index, &mut pixels);
-            let bytes: Vec<u8> = pixels.iter().map(|&pixel| u8::from(pixel > 0.5)).collect();
-            draw.update(&bytes);
+            bytes.update(images.get(index));
+            trained.see(&images, index, &mut pixels);
+            let seen: Vec<u8> = match trained.config.binarization {
+                Some(_) => pixels.iter().map(|&pixel| u8::from(pixel > 0.5)).collect(),
+                None => pixels.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            };
+            draw.update(&seen);
         }
         Self {
             run,
             trained,
             images,
-            grey: grey.sum(),
+            bytes: bytes.sum(),
             draw: draw.sum(),
         }
     }
@@ -170,7 +173,7 @@ impl Subject {
                 self.name()
             )
         };
-        let key = |of: &Self| (of.images.len(), of.images.side(), of.grey);
+        let key = |of: &Self| (of.images.len(), of.images.side(), of.bytes);
         let what = |of: &Self| {
             let (n, side) = (of.images.len(), of.images.side());
             format!("{n} of {side} x {side} of {}", of.trained.config.dataset)
@@ -182,12 +185,19 @@ impl Subject {
             what(first),
             what(self)
         );
+        // Only binarisations differ on the same images.
+        let how = |of: &Self| {
+            of.trained
+                .config
+                .binarization
+                .map_or("none".into(), |how| how.to_string())
+        };
         ensure!(
             self.draw == first.draw,
             "{}: their binarisations differ ({}; {}): name one for both with --binarization",
             no_pairs(),
-            first.trained.config.binarization,
-            self.trained.config.binarization
+            how(first),
+            how(self)
         );
         Ok(())
     }
@@ -246,7 +256,7 @@ impl Subject {
         for start in (0..images.len()).step_by(images_at_once) {
             let images = images.slice(start..images.len().min(start + images_at_once));
             let noise = trained.noise(&images, seed);
-            let batch = sampling.estimate(&trained.vae, trained.binarized(&images), noise)?;
+            let batch = sampling.estimate(&trained.vae, trained.seen(&images), noise)?;
             all.elbo.extend(batch.elbo);
             all.reconstruction.extend(batch.reconstruction);
             all.kl.extend(batch.kl);
@@ -289,7 +299,8 @@ fn at_once(config: &RunConfig, pixels: usize) -> (usize, usize) {
     };
     let latent_dim = config.latent_dim.get();
     let hidden = config.hidden.iter().map(|width| width.get() * window);
-    let rows = fitting(hidden.fold(pixels.max(latent_dim), usize::max));
+    let outputs = config.likelihood().outputs(pixels);
+    let rows = fitting(hidden.fold(outputs.max(latent_dim), usize::max));
     // As a number of so many digits saturates.
     let flow = config.flow_size().at_once as usize;
     (fitting(flow.max(1)).min(rows).min(IMAGES_AT_ONCE), rows)

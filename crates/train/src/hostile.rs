@@ -217,6 +217,19 @@ fn binarized_folder(pack: impl Fn(&[u8]) -> Vec<u8>, end: &str) -> tempfile::Tem
     folder
 }
 
+/// A folder of CIFAR-10's layout with three and two images, the training images as `pack` packs them.
+fn cifar_folder(pack: impl Fn(&[u8]) -> Vec<u8>, name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |count: usize| {
+        (0..count * 3073)
+            .map(|i| (i % 3073 / 31 % 10) as u8)
+            .collect::<Vec<u8>>()
+    };
+    fs::write(folder.path().join(name), pack(&file(3))).unwrap();
+    fs::write(folder.path().join("test_batch.bin"), file(2)).unwrap();
+    folder
+}
+
 #[test]
 fn binarized_files() {
     let words = &["\n", "\r\n", " ", "0 ", "1", "2", "0.5", "-0", "NaN"];
@@ -240,6 +253,28 @@ fn binarized_files() {
             }
         });
     }
+}
+
+#[test]
+fn cifar_files() {
+    let name = "data_batch_1.bin";
+    let folder = cifar_folder(<[u8]>::to_vec, name);
+    let path = folder.path().join(name);
+    attack(&path, 16, &["\0", "\u{1f}"], || {
+        let _ = data::load(&DatasetName::Cifar10Patches, Some(folder.path()));
+        fs::metadata(&path).unwrap().len() as usize
+    });
+}
+
+#[test]
+fn gzipped_cifar_files() {
+    let name = "data_batch_1.bin.gz";
+    let folder = cifar_folder(gzip, name);
+    let path = folder.path().join(name);
+    attack(&path, 48, &["\u{1f}", "\0\0\0"], || {
+        let _ = data::load(&DatasetName::Cifar10Patches, Some(folder.path()));
+        1032 * fs::metadata(&path).unwrap().len() as usize
+    });
 }
 
 #[test]

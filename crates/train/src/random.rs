@@ -24,6 +24,8 @@ pub enum Purpose {
     EvaluateNoise = 5,
     /// Latent vectors drawn from the prior.
     Prior = 6,
+    /// The place of a patch in an image.
+    Patch = 7,
 }
 
 /// The generator of the key (seed, purpose, epoch, index).

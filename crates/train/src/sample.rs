@@ -38,16 +38,16 @@ pub fn run(args: &SampleArgs) -> Result<()> {
 ///
 /// When the device fails or the pictures cannot be written.
 pub fn draw(run: &RunDir, trained: &Trained) -> Result<()> {
-    let side = trained.splits.test.side();
+    let like = &trained.splits.test;
     let path = run.path().display();
 
-    save_grid(run, SAMPLES_FILE, &samples(trained)?, side, COLUMNS)?;
+    save_grid(run, SAMPLES_FILE, &samples(trained)?, like, COLUMNS)?;
     say(format_args!(
         "samples from the prior:            {path}/{SAMPLES_FILE}"
     ));
 
     let pairs = reconstructions(trained)?;
-    save_grid(run, RECONSTRUCTIONS_FILE, &pairs, side, COLUMNS)?;
+    save_grid(run, RECONSTRUCTIONS_FILE, &pairs, like, COLUMNS)?;
     say(format_args!(
         "test images | reconstructions:     {path}/{RECONSTRUCTIONS_FILE}"
     ));
@@ -71,7 +71,7 @@ fn samples(trained: &Trained) -> Result<Vec<f32>> {
 fn reconstructions(trained: &Trained) -> Result<Vec<f32>> {
     let test = &trained.splits.test;
     let images = test.slice(0..PAIRS.min(test.len()));
-    let x = trained.binarized(&images);
+    let x = trained.seen(&images);
     let (z, _) = trained
         .vae
         .posterior(x.clone())

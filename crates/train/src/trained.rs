@@ -96,20 +96,20 @@ impl Trained {
         })
     }
 
-    /// Image `index` of `images` as zeros and ones, binarised as training validated it.
-    pub fn binarize(&self, images: &Images, index: usize, out: &mut [f32]) {
+    /// What the model sees of image `index` of `images`, as in validation.
+    pub fn see(&self, images: &Images, index: usize, out: &mut [f32]) {
         let RunConfig {
             binarization, seed, ..
         } = self.config;
-        binarization.apply(images, index, seed, FIXED_EPOCH, out);
+        images.see(index, binarization, seed, FIXED_EPOCH, out);
     }
 
-    /// All of `images` [so](Self::binarize), `[batch, pixels]`.
-    pub fn binarized(&self, images: &Images) -> Tensor<2> {
+    /// All of `images` [so](Self::see), `[batch, pixels]`.
+    pub fn seen(&self, images: &Images) -> Tensor<2> {
         let (rows, pixels) = (images.len(), images.pixels_per_image());
         let mut values = vec![0.0; rows * pixels];
         for (i, image) in values.chunks_exact_mut(pixels).enumerate() {
-            self.binarize(images, i, image);
+            self.see(images, i, image);
         }
         Tensor::from_data(TensorData::new(values, [rows, pixels]), &self.device)
     }

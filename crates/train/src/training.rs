@@ -191,7 +191,11 @@ impl Session {
             .train
             .len()
             .div_ceil(self.config.batch_size.get());
-        let mut watch = Watch::new(pixels, self.config.batch_size.get());
+        let mut watch = Watch::new(
+            self.config.likelihood(),
+            pixels,
+            self.config.batch_size.get(),
+        );
         let history = self.history.lock().expect("no panic while locked");
         if let Some(best) = history.best_in_training() {
             watch = watch.after(self.done * steps, best);

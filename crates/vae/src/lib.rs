@@ -4,21 +4,23 @@
 //!
 //! ```text
 //! x → encoder → features → (μ, ln σ²), flow parameters
-//! z_0 = μ + σ ε → flow → z_K → decoder → logits of x
+//! z_0 = μ + σ ε → flow → z_K → decoder → p(x | z), a likelihood
 //! ```
 //!
 //! [`VaeConfig`] builds a [`Vae`]; [`Vae::terms`] returns the bound as its three parts, [`BoundTerms`],
 //! of which the ELBO, the annealed losses ([`Annealing`]) and the importance-weighted bound are functions.
-//! With no flow layers (K = 0) it is the plain VAE.
+//! With no flow layers (K = 0) it is the plain VAE. Images are of zeros and ones, or of numbers between them:
+//! [`Likelihood`].
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use burn_flows::FlowConfig;
-//! use flow_vae::{Activation, VaeConfig};
+//! use flow_vae::{Activation, Likelihood, VaeConfig};
 //!
 //! let device = Device::flex();
 //! let vae = VaeConfig {
 //!     pixels: 64,
+//!     likelihood: Likelihood::Bernoulli,
 //!     hidden: vec![32],
 //!     activation: Activation::Maxout { window: 4 },
 //!     flow: FlowConfig::planar(8, 4),
@@ -43,5 +45,5 @@ pub use annealing::Annealing;
 pub use bound::BoundTerms;
 pub use hidden::{Activation, Hidden};
 pub use importance::{Estimates, ImportanceSampling, Mean};
-pub use likelihood::bernoulli_log_likelihood;
+pub use likelihood::{Likelihood, bernoulli_log_likelihood, logit_normal_log_likelihood};
 pub use vae::{Vae, VaeConfig};

@@ -1,48 +1,55 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+mod bernoulli;
+mod logit_normal;
 
-use crate::ops::bernoulli::bernoulli;
+use burn::tensor::{Tensor, activation::sigmoid};
+use serde::{Deserialize, Serialize};
 
-/// Σ_i ln Bernoulli(x_i; sigmoid(logit_i)), in nats per row.
+pub use bernoulli::bernoulli_log_likelihood;
+pub use logit_normal::logit_normal_log_likelihood;
+
+/// p(x | z): what the decoder's outputs mean. Written `bernoulli` or `logit-normal`.
 ///
-/// `logits: [n · batch, pixels]`, sample-major, and `x: [batch, pixels]` in [0, 1]; returns
-/// `[n · batch]`. From logits and without a cancelling 1 - sigmoid:
-///
-/// ```text
-/// x ln σ(l) + (1 - x) ln σ(-l) = x l + ln σ(-l)
-/// ```
-///
-/// # Panics
-///
-/// When the rows of `logits` are no multiple of those of `x`, or the widths differ.
-///
-/// ```
-/// use burn::tensor::{Device, Tensor};
-/// use flow_vae::bernoulli_log_likelihood;
-///
-/// let device = Device::flex();
-/// let logits = Tensor::from_data([[0.0, 200.0]], &device);
-/// let x = Tensor::from_data([[1.0, 0.0]], &device);
-/// let nats: f32 = bernoulli_log_likelihood(logits, x).into_scalar();
-/// assert!((nats - (0.5_f32.ln() - 200.0)).abs() < 1e-4);
-/// ```
-pub fn bernoulli_log_likelihood(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
-    let [rows, pixels] = logits.dims();
-    let [batch, width] = x.dims();
-    assert!(
-        pixels == width && rows.is_multiple_of(batch),
-        "logits [{rows}, {pixels}] do not belong to images [{batch}, {width}]"
-    );
-    bernoulli(&logits, &x).unwrap_or_else(|| by_tensor_operations(logits, x))
+/// The pixels of an image are independent given z. An image of several colours has a pixel for each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Likelihood {
+    /// Of zeros and ones: an output a pixel, its logit ([`bernoulli_log_likelihood`]).
+    #[default]
+    Bernoulli,
+    /// A density of numbers in (0, 1): two outputs a pixel, mean and log-variance of its logit
+    /// ([`logit_normal_log_likelihood`]).
+    LogitNormal,
 }
 
-fn by_tensor_operations(logits: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
-    let ([rows, pixels], [batch, _]) = (logits.dims(), x.dims());
-    if rows == 0 {
-        return Tensor::zeros([0], (&logits.device(), logits.dtype()));
+impl Likelihood {
+    /// How many outputs the decoder has for `pixels` pixels.
+    pub fn outputs(self, pixels: usize) -> usize {
+        match self {
+            Self::Bernoulli => pixels,
+            Self::LogitNormal => 2 * pixels,
+        }
     }
-    let logits = logits.reshape([rows / batch, batch, pixels]);
-    let x = x.unsqueeze_dim(0);
-    (logits.clone() * x + log_sigmoid(logits.neg()))
-        .sum_dim(2)
-        .reshape([rows])
+
+    /// ln p(x | z) in nats, `[n · batch]`, for `outputs: [n · batch, outputs(pixels)]`, sample-major, and
+    /// `x: [batch, pixels]`.
+    ///
+    /// # Panics
+    ///
+    /// When the rows of `outputs` are no multiple of those of `x`, or the widths do not belong together.
+    pub fn log_prob(self, outputs: Tensor<2>, x: Tensor<2>) -> Tensor<1> {
+        match self {
+            Self::Bernoulli => bernoulli_log_likelihood(outputs, x),
+            Self::LogitNormal => logit_normal_log_likelihood(outputs, x),
+        }
+    }
+
+    /// The image at the mean: of zeros and ones, or of logits, where it is each pixel's median. `[rows, pixels]` in
+    /// [0, 1], for `outputs: [rows, outputs(pixels)]`.
+    pub fn mean_image(self, outputs: Tensor<2>) -> Tensor<2> {
+        let [_, width] = outputs.dims();
+        match self {
+            Self::Bernoulli => sigmoid(outputs),
+            Self::LogitNormal => sigmoid(outputs.slice_dim(1, 0..width / 2)),
+        }
+    }
 }

@@ -1,20 +1,23 @@
 use burn::{
     module::Module,
     nn::{Linear, LinearConfig},
-    tensor::{Device, Tensor, activation::sigmoid},
+    tensor::{Device, Tensor},
 };
 use burn_flows::{DiagonalGaussian, Flow, FlowConfig, FlowDistribution};
 use fused_nn::linear;
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, BoundTerms, Hidden, bernoulli_log_likelihood};
+use crate::{Activation, BoundTerms, Hidden, Likelihood};
 
 /// The sizes of a [`Vae`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeConfig {
-    /// Pixels of an image.
+    /// Pixels of an image; a pixel of three colours counts three times.
     pub pixels: usize,
+    /// What the decoder's outputs say of them.
+    #[serde(default)]
+    pub likelihood: Likelihood,
     /// Widths of the encoder's hidden layers; the decoder has them in reverse. One of 400 in the paper.
     pub hidden: Vec<usize>,
     /// The activation of the hidden layers; maxout with window 4 in the paper.
@@ -39,12 +42,14 @@ impl VaeConfig {
             base: LinearConfig::new(features, 2 * latent_dim).init(device),
             flow: self.flow.clone().with_context(features).init(device),
             decoder: Hidden::new(latent_dim, &reversed, self.activation, device),
-            logits: LinearConfig::new(self.hidden[0], self.pixels).init(device),
+            logits: LinearConfig::new(self.hidden[0], self.likelihood.outputs(self.pixels))
+                .init(device),
+            likelihood: self.likelihood,
         }
     }
 }
 
-/// A variational autoencoder of binary images with a flow posterior; built by [`VaeConfig`].
+/// A variational autoencoder of images with a flow posterior; built by [`VaeConfig`].
 #[derive(Module, Debug)]
 pub struct Vae {
     encoder: Hidden,
@@ -52,7 +57,10 @@ pub struct Vae {
     base: Linear,
     flow: Flow,
     decoder: Hidden,
+    /// To what the likelihood takes. Saved models know it by the name of Bernoulli's.
     logits: Linear,
+    #[module(skip)]
+    likelihood: Likelihood,
 }
 
 impl Vae {
@@ -72,7 +80,7 @@ impl Vae {
         self.flow.distribution(base, Some(features))
     }
 
-    /// The logits of p(x | z), `[rows, pixels]`, at `z: [rows, latent_dim]`.
+    /// What p(x | z) is given by, `[rows, outputs(pixels)]` of the [`Likelihood`], at `z: [rows, latent_dim]`.
     ///
     /// # Panics
     ///
@@ -81,13 +89,13 @@ impl Vae {
         linear(&self.logits, self.decoder.forward(z))
     }
 
-    /// The mean image of p(x | z), `[rows, pixels]` in [0, 1], at `z: [rows, latent_dim]`.
+    /// The [mean image](Likelihood::mean_image) of p(x | z), `[rows, pixels]` in [0, 1], at `z: [rows, latent_dim]`.
     ///
     /// # Panics
     ///
     /// As [`decode`](Self::decode).
     pub fn mean_image(&self, z: Tensor<2>) -> Tensor<2> {
-        sigmoid(self.decode(z))
+        self.likelihood.mean_image(self.decode(z))
     }
 
     /// The parts of the bound at the samples that `noise: [n · batch, latent_dim]` (standard normal,
@@ -116,7 +124,7 @@ impl Vae {
         let [_, latent_dim] = z.dims();
         let prior = DiagonalGaussian::standard(latent_dim, &z.device());
         BoundTerms {
-            log_likelihood: bernoulli_log_likelihood(self.decode(z.clone()), images),
+            log_likelihood: self.likelihood.log_prob(self.decode(z.clone()), images),
             log_prior: prior.log_prob(z),
             log_posterior,
         }

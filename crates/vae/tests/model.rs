@@ -5,11 +5,12 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_flows::FlowConfig;
-use flow_vae::{Activation, Estimates, ImportanceSampling, Vae, VaeConfig};
+use flow_vae::{Activation, Estimates, ImportanceSampling, Likelihood, Vae, VaeConfig};
 
 fn config(layers: usize) -> VaeConfig {
     VaeConfig {
         pixels: 16,
+        likelihood: Likelihood::Bernoulli,
         hidden: vec![12, 8],
         activation: Activation::Maxout { window: 2 },
         flow: FlowConfig::planar(3, layers),
@@ -141,6 +142,10 @@ fn a_checkpoint_of_another_shape_is_refused() {
         },
         VaeConfig {
             pixels: 25,
+            ..config(3)
+        },
+        VaeConfig {
+            likelihood: Likelihood::LogitNormal,
             ..config(3)
         },
         VaeConfig {

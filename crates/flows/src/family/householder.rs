@@ -133,7 +133,7 @@ impl Householder {
         let normals = v.clone() / length(v);
         let [layers, _, _] = normals.dims();
         (0..layers)
-            .map(|k| normals.clone().slice([k..k + 1]))
+            .map(|k| normals.clone().slice_dim(0, k..k + 1))
             .collect()
     }
 }

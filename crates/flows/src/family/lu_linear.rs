@@ -126,10 +126,10 @@ impl Bijection for Bound {
 fn inverse_of_unit_lower(lower: &Tensor<2>) -> Tensor<2> {
     let [dim, _] = lower.dims();
     let eye = Tensor::<2>::eye(dim, &lower.device()).cast(lower.dtype());
-    let first = eye.clone().slice([0..1]);
+    let first = eye.clone().slice_dim(0, 0..1);
     (1..dim).fold(first, |known, i| {
         let before = lower.clone().slice([i..i + 1, 0..i]);
-        let row = eye.clone().slice([i..i + 1]) - before.matmul(known.clone());
+        let row = eye.clone().slice_dim(0, i..i + 1) - before.matmul(known.clone());
         Tensor::cat(vec![known, row], 0)
     })
 }

@@ -153,9 +153,9 @@ impl Radial {
         let positive = softplus(raw.clone().slice_dim(2, dim..dim + 2));
         (0..layers)
             .map(|k| Layer {
-                centre: raw.clone().slice([k..k + 1]).slice_dim(2, 0..dim),
-                alpha: positive.clone().slice([k..k + 1]).slice_dim(2, 0..1),
-                s: positive.clone().slice([k..k + 1]).slice_dim(2, 1..2),
+                centre: raw.clone().slice_dim(0, k..k + 1).slice_dim(2, 0..dim),
+                alpha: positive.clone().slice_dim(0, k..k + 1).slice_dim(2, 0..1),
+                s: positive.clone().slice_dim(0, k..k + 1).slice_dim(2, 1..2),
             })
             .collect()
     }

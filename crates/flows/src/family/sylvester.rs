@@ -287,7 +287,9 @@ impl Sylvester {
                 let q = take(vectors * dim).reshape([all, vectors, dim]);
                 let q = orthonormal(q).reshape([layers, owners, vectors, dim]);
                 (0..layers)
-                    .map(|k| Basis::Vectors(q.clone().slice([k..k + 1]).squeeze_dim(0)))
+                    .map(|k| {
+                        Basis::Vectors(Box::new(q.clone().slice_dim(0, k..k + 1).squeeze_dim(0)))
+                    })
                     .collect()
             }
             SylvesterBasis::Householder(reflections) => {
@@ -295,7 +297,7 @@ impl Sylvester {
                 let normals = v.clone() / length(v);
                 let normals = normals.reshape([layers, owners, reflections * dim]);
                 let normal = |k: usize, h: usize| {
-                    let layer = normals.clone().slice([k..k + 1]).swap_dims(0, 1);
+                    let layer = normals.clone().slice_dim(0, k..k + 1).swap_dims(0, 1);
                     layer.slice_dim(2, h * dim..(h + 1) * dim)
                 };
                 (0..layers)
@@ -323,7 +325,7 @@ impl Sylvester {
 
         (basis.into_iter().enumerate())
             .map(|(k, basis)| {
-                let of = |all: &Tensor<3>| all.clone().slice([k * owners..(k + 1) * owners]);
+                let of = |all: &Tensor<3>| all.clone().slice_dim(0, k * owners..(k + 1) * owners);
                 Layer {
                     basis,
                     r_t: of(&r).transpose(),
@@ -432,7 +434,7 @@ impl Layer {
 /// Q of one layer.
 enum Basis {
     /// The columns of Q as rows, `[owners, M, dim]`.
-    Vectors(Tensor<3>),
+    Vectors(Box<Tensor<3>>),
     /// The normals of the reflections, each `[owners, 1, dim]`; Q is the first one's times the second's and so on.
     Reflections(Vec<Tensor<3>>),
     Identity,
@@ -443,7 +445,7 @@ impl Basis {
     /// Qᵀ of points `[owners, n, dim]`, `[owners, n, M]`.
     fn transposed(&self, z: Tensor<3>) -> Tensor<3> {
         match self {
-            Self::Vectors(q) => z.matmul(q.clone().transpose()),
+            Self::Vectors(q) => z.matmul((**q).clone().transpose()),
             Self::Reflections(normals) => (normals.iter().cloned()).fold(z, reflect),
             Self::Identity => z,
             Self::Reversal => z.flip([2]),
@@ -453,7 +455,7 @@ impl Basis {
     /// Q of `[owners, n, M]`, `[owners, n, dim]`.
     fn apply(&self, t: Tensor<3>) -> Tensor<3> {
         match self {
-            Self::Vectors(q) => t.matmul(q.clone()),
+            Self::Vectors(q) => t.matmul((**q).clone()),
             Self::Reflections(normals) => (normals.iter().rev().cloned()).fold(t, reflect),
             Self::Identity => t,
             Self::Reversal => t.flip([2]),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::unpacked::{UnpackError, Unpacked, find};
+use super::source::{Source, SourceError, find};
 use super::{DataError, Images, MAX_BYTES, Splits};
 
 /// Training, validation and test images.
@@ -23,7 +23,7 @@ const CHUNK: u64 = 1 << 16;
 pub enum AmatError {
     /// What it holds cannot be had.
     #[error(transparent)]
-    Unpack(#[from] UnpackError),
+    Source(#[from] SourceError),
 
     /// Something else than a pixel.
     #[error("number {number} of line {line} is neither 0 nor 1")]
@@ -104,7 +104,7 @@ fn bad(path: PathBuf, reason: AmatError) -> DataError {
 
 /// Adds the pixels of a file to `out`, 0 or 255 each, and tells how many images they are.
 fn read(path: &Path, out: &mut Vec<u8>) -> Result<usize, AmatError> {
-    let (mut file, _) = Unpacked::open(path)?;
+    let mut file = Source::open(path)?;
     let (mut place, mut chunk) = (Place::default(), Vec::new());
     while file.read(CHUNK, &mut chunk)? > 0 {
         for byte in chunk.drain(..) {
@@ -266,8 +266,8 @@ mod tests {
         let zipped = gzip((line(1) + &line(2)).as_bytes());
         for end in 2..zipped.len() {
             let error = read_bytes(&zipped[..end]).unwrap_err();
-            let UnpackError::Gzip(_) = (match error {
-                AmatError::Unpack(error) => error,
+            let SourceError::Gzip(_) = (match error {
+                AmatError::Source(error) => error,
                 other => panic!("{end}: {other}"),
             }) else {
                 panic!("{end} bytes are no gzip")
@@ -314,9 +314,9 @@ mod tests {
                 assert_eq!(levels, images.get(index));
             }
         }
-        splits.check(Binarization::Static).unwrap();
+        splits.check(Some(Binarization::Static)).unwrap();
         for other in [Binarization::Dynamic, Binarization::Threshold] {
-            let error = splits.check(other).unwrap_err().to_string();
+            let error = splits.check(Some(other)).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("--binarization {other}")),
                 "{error}"

@@ -13,7 +13,7 @@ use crate::random::{Purpose, stream};
 pub const FIXED_EPOCH: u64 = 0;
 
 /// The seed of draws that are the same for all runs, whatever their seeds: `binarize` in ASCII.
-const FIXED_SEED: u64 = u64::from_le_bytes(*b"binarize");
+pub(super) const FIXED_SEED: u64 = u64::from_le_bytes(*b"binarize");
 
 /// How a grey image becomes one of zeros and ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]

@@ -6,21 +6,18 @@
 use std::path::Path;
 
 use super::MAX_BYTES;
-use super::unpacked::{UnpackError, Unpacked};
+use super::source::{Source, SourceError};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;
 const HEADER_BYTES: u64 = 16;
 
-/// The most that deflate makes of a byte: 258 bytes of two bits.
-const MAX_RATIO: u64 = 1032;
-
 /// Why a file is no usable image file.
 #[derive(Debug, thiserror::Error)]
 pub enum IdxError {
-    /// What it holds cannot be had.
+    /// Its bytes cannot be had.
     #[error(transparent)]
-    Unpack(#[from] UnpackError),
+    Source(#[from] SourceError),
 
     /// There is no complete header.
     #[error("is too short to be an IDX file of images; delete it and fetch it again")]
@@ -96,20 +93,20 @@ pub enum IdxError {
 pub(super) struct IdxFile {
     pub(super) count: usize,
     pub(super) side: usize,
-    pixels: Unpacked,
+    pixels: Source,
 }
 
 impl IdxFile {
-    /// Opens a file.
+    /// Opens a file, plain or gzipped.
     ///
     /// What it promises is refused here where it is too short for it: nobody takes memory for that.
     pub(super) fn open(path: &Path) -> Result<Self, IdxError> {
-        let (mut pixels, size) = Unpacked::open(path)?;
-        let zipped = matches!(pixels, Unpacked::Gzip(_));
+        let mut pixels = Source::open(path)?;
         let [count, side] = header(&mut pixels)?;
         let promised = u64::from(count) * u64::from(side) * u64::from(side);
+        let (size, zipped) = (pixels.size, pixels.is_zipped());
         let behind_header = size.saturating_sub(HEADER_BYTES);
-        if zipped && promised > size.saturating_mul(MAX_RATIO) {
+        if zipped && promised > pixels.most() {
             let zipped = size;
             return Err(IdxError::TooShort { promised, zipped });
         }
@@ -143,7 +140,7 @@ impl IdxFile {
 }
 
 /// The number of images and their width.
-fn header(file: &mut Unpacked) -> Result<[u32; 2], IdxError> {
+fn header(file: &mut Source) -> Result<[u32; 2], IdxError> {
     let mut header = Vec::new();
     file.read(HEADER_BYTES, &mut header)?;
     let words: Vec<u32> = header
@@ -250,13 +247,13 @@ pub(super) mod tests {
         let mut zipped = gzip(&file);
         assert!(matches!(
             read_bytes(&zipped[..zipped.len() - 6]),
-            Err(IdxError::Unpack(UnpackError::Gzip(_)))
+            Err(IdxError::Source(SourceError::Gzip(_)))
         ));
         let checksum = zipped.len() - 8;
         zipped[checksum] ^= 1;
         assert!(matches!(
             read_bytes(&zipped),
-            Err(IdxError::Unpack(UnpackError::Gzip(_)))
+            Err(IdxError::Source(SourceError::Gzip(_)))
         ));
     }
 
@@ -267,7 +264,7 @@ pub(super) mod tests {
         zipped.extend(b"garbage");
         assert!(matches!(
             read_bytes(&zipped),
-            Err(IdxError::Unpack(UnpackError::Gzip(_)))
+            Err(IdxError::Source(SourceError::Gzip(_)))
         ));
         file.push(0);
         assert!(matches!(read_bytes(&file), Err(IdxError::Trailing(12))));

@@ -16,7 +16,7 @@ use crate::random::{Purpose, fill_normal, permutation, stream};
 /// What a training or a validation step needs.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Zeros and ones, `[batch, pixels]`.
+    /// What the model sees of the images, `[batch, pixels]`.
     pub images: Tensor<2>,
     /// Standard normal noise, `[batch, latent_dim]`.
     pub noise: Tensor<2>,
@@ -52,8 +52,8 @@ impl fmt::Display for StepNumber {
 /// How batches are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Batching {
-    /// From grey levels to zeros and ones.
-    pub binarization: Binarization,
+    /// From grey levels to zeros and ones; none for patches.
+    pub binarization: Option<Binarization>,
     /// Images in a batch; the last one of an epoch has what remains.
     pub batch_size: NonZeroUsize,
     /// Numbers of noise for each image.
@@ -65,7 +65,7 @@ pub struct Batching {
 /// What batches are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Another order, binarisation and noise in each epoch.
+    /// Another order, binarisation or patch, and noise in each epoch.
     Train,
     /// The same batches, in the order of the data set, in each epoch.
     Valid,
@@ -136,7 +136,7 @@ impl EpochLoader {
         let mut noise = vec![0.0; rows * latent_dim];
         for (row, &index) in indexes.iter().enumerate() {
             let image = &mut images[row * pixels..][..pixels];
-            binarization.apply(&self.images, index, seed, key_epoch, image);
+            (self.images).see(index, binarization, seed, key_epoch, image);
 
             let position = self.images.position(index) as u64;
             let mut rng = stream(seed, purpose, key_epoch, position);
@@ -225,7 +225,7 @@ mod tests {
     fn loader(role: Role, first_epoch: usize) -> EpochLoader {
         let pixels = (0..11u16).flat_map(|i| (0..9).map(move |bit| 255 * (i >> bit & 1) as u8));
         let batching = Batching {
-            binarization: Binarization::Dynamic,
+            binarization: Some(Binarization::Dynamic),
             batch_size: NonZeroUsize::new(4).unwrap(),
             latent_dim: 2,
             seed: 9,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::idx::{IdxError, IdxFile};
-use super::{DataError, Images, Splits, download, unpacked};
+use super::{DataError, Images, Splits, download, source};
 
 /// The mirror that burn-dataset downloads from.
 const URL: &str = "https://storage.googleapis.com/cvdf-datasets/mnist";
@@ -102,8 +102,7 @@ fn bad(path: &Path, reason: IdxError) -> DataError {
 
 /// Looks for a file in the folder itself and where burn-dataset keeps it.
 fn find(folder: &Path, file: &ImageFile) -> Option<PathBuf> {
-    unpacked::find(folder, file.name)
-        .or_else(|| unpacked::find(&folder.join(file.split), file.name))
+    source::find(folder, file.name).or_else(|| source::find(&folder.join(file.split), file.name))
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ pub struct Row {
     pub epoch: Option<usize>,
     pub dataset: DatasetName,
     pub split: Split,
-    pub binarization: Binarization,
-    /// A checksum of the zeros and ones that were evaluated: the same in rows of the same images and draw.
+    pub binarization: Option<Binarization>,
+    /// A checksum of the numbers that were evaluated: the same in rows of the same images and draw.
     pub draw: String,
     pub images: usize,
     pub samples: usize,
@@ -138,10 +138,13 @@ impl fmt::Display for Evaluation {
             None => "unknown epoch".into(),
         };
         let seconds = row.seconds;
+        let binarization = row
+            .binarization
+            .map_or("not binarised".into(), |how| format!("{how} binarisation"));
         write!(
             f,
             "{}: {epoch}, weights in {}, on {}, in {seconds:.1} s\n\
-             {} {} images of {}, {} binarisation ({}), noise seed {}\n\
+             {} {} images of {}, {binarization} ({}), noise seed {}\n\
              nats per image ± standard error over the images",
             self.run,
             self.weights,
@@ -149,7 +152,6 @@ impl fmt::Display for Evaluation {
             row.images,
             row.split,
             row.dataset,
-            row.binarization,
             row.draw,
             row.noise_seed
         )?;

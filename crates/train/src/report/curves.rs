@@ -30,11 +30,10 @@ pub fn draw(table: &Table) -> String {
     let mut panels: Vec<(String, Vec<&Group>)> = Vec::new();
     for group in &table.groups {
         let config = &group[0].config;
-        let title = format!(
-            "{}, {} binarisation",
-            config.dataset.short_name(),
-            config.binarization
-        );
+        let mut title = config.dataset.short_name();
+        if let Some(how) = config.binarization {
+            title += &format!(", {how} binarisation");
+        }
         match panels.iter_mut().find(|(other, _)| *other == title) {
             Some((_, groups)) => groups.push(group),
             None => panels.push((title, vec![group])),

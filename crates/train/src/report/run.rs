@@ -108,6 +108,11 @@ impl Run {
         self.history.len() >= self.config.epochs.get()
     }
 
+    /// How its images became black and white; nothing where they didn't.
+    pub fn binarization(&self) -> String {
+        (self.config.binarization).map_or(String::new(), |how| how.to_string())
+    }
+
     /// The evaluation with the most samples.
     pub fn closest(&self) -> Option<&Row> {
         self.evaluations.values().next_back()

@@ -185,7 +185,7 @@ impl<'a> Table<'a> {
                 flow(run),
                 config.layers.to_string(),
                 config.dataset.short_name(),
-                config.binarization.to_string(),
+                run.binarization(),
                 line.seeds(),
                 epochs,
                 best,
@@ -225,10 +225,7 @@ impl<'a> Table<'a> {
     fn draws(&self) -> Option<String> {
         let mut draws: BTreeMap<_, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
         for run in self.runs() {
-            let key = (
-                run.config.dataset.short_name(),
-                run.config.binarization.to_string(),
-            );
+            let key = (run.config.dataset.short_name(), run.binarization());
             for row in run.evaluations.values() {
                 let names = draws
                     .entry(key.clone())
@@ -334,7 +331,7 @@ impl<'a> Table<'a> {
                 flow(run),
                 config.layers.to_string(),
                 config.dataset.short_name(),
-                config.binarization.to_string(),
+                run.binarization(),
                 run.closest().map_or(String::new(), |row| row.draw.clone()),
                 config.epochs.to_string(),
                 done,
