@@ -198,7 +198,8 @@ pub struct TrainArgs {
     )]
     pub lr: Option<f64>,
 
-    /// Learning rate of the flow, as a multiple of --lr [default: 0.05, or 2 / K where that is less]
+    /// Learning rate of the flow, as a multiple of --lr [default: 0.05, or 2 / K where that is less; 1 for nice, realnvp,
+    /// iaf, spline]
     #[arg(
         long,
         value_name = "FACTOR",
@@ -499,6 +500,7 @@ mod tests {
         assert_eq!(rate(&["--layers", "160"]), 0.0125);
         assert_eq!(rate(&["--layers", "0"]), 0.05);
         assert_eq!(rate(&["--layers", "10"]), 0.5);
+        assert_eq!(rate(&["--layers", "160", "--flow", "iaf"]), 1.0);
         assert_eq!(rate(&["--layers", "160", "--flow-lr", "1"]), 1.0);
     }
 

@@ -88,15 +88,26 @@ impl FlowName {
     /// The learning rate of a flow of `layers` layers, as a multiple of the rest's
     /// ([measured](../../../experiments/stability/README.md)).
     pub fn lr(self, layers: usize) -> f64 {
-        (2.0 / layers as f64).min(0.05)
+        match self.has_networks() {
+            true => 1.0,
+            false => (2.0 / layers as f64).min(0.05),
+        }
+    }
+
+    /// Whether a layer is a network of its own, rather than numbers that a head predicts.
+    fn has_networks(self) -> bool {
+        matches!(self, Self::Nice | Self::Realnvp | Self::Iaf | Self::Spline)
     }
 
     /// Refuses options that the family doesn't take.
     pub fn check(self, options: &FlowOptions) -> Result<()> {
-        let has_network = matches!(self, Self::Nice | Self::Realnvp | Self::Iaf | Self::Spline);
         let has_vectors = matches!(self, Self::SylvesterOrthogonal | Self::SylvesterHouseholder);
         for (flag, is_given, is_taken) in [
-            ("--flow-hidden", options.hidden.is_some(), has_network),
+            (
+                "--flow-hidden",
+                options.hidden.is_some(),
+                self.has_networks(),
+            ),
             ("--flow-vectors", options.vectors.is_some(), has_vectors),
             ("--flow-bins", options.bins.is_some(), self == Self::Spline),
         ] {
