@@ -637,6 +637,47 @@ fn wild_values_stay_finite() {
     }
 }
 
+/// Inputs and weights that half floats have: what is computed of them is what `f32` makes of the same numbers, rounded.
+#[test]
+fn half_floats_are_computed_in_f32() {
+    let device = Device::flex();
+    let dim = 4;
+    for (name, half, context) in flows(dim, DType::F16, &device) {
+        // What a head predicts is a matter of the float type that it is in.
+        if context.is_some() {
+            continue;
+        }
+        let single = half.clone().map(&mut Cast(DType::F32));
+        let points = tensor(numbers(19, 6 * dim, 2.0), [6, dim], DType::F16, &device);
+        for inverse in [false, true] {
+            let run = |flow: &Flow, points: Tensor<2>| match inverse {
+                true => flow.inverse(points, None),
+                false => flow.forward(points, None),
+            };
+            let got = run(&half, points.clone());
+            assert_eq!(got.value.dtype(), DType::F16, "{name}");
+            let expected = run(&single, points.clone().cast(DType::F32));
+            for (got, expected) in [
+                (values(&got.value), values(&expected.value.cast(DType::F16))),
+                (
+                    values(&got.log_det),
+                    values(&expected.log_det.cast(DType::F16)),
+                ),
+            ] {
+                assert_eq!(got, expected, "{name}, inverse: {inverse}");
+            }
+        }
+    }
+}
+
+struct Cast(DType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| value.cast(self.0))
+    }
+}
+
 /// Learned numbers of ± one size.
 struct Scaled(f64);
 

@@ -145,6 +145,9 @@ impl FlowConfig {
         if self.dim == 0 {
             return Err(FlowConfigError("a flow has a dimension at least".into()));
         }
+        if self.context == Some(0) {
+            return Err(FlowConfigError("a context has a number at least".into()));
+        }
         (self.parts.iter().enumerate()).try_for_each(|(i, part)| {
             (part.check(self.dim)).map_err(|message| {
                 FlowConfigError(format!("part {} of the flow: {message}", i + 1))

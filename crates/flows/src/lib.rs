@@ -49,6 +49,7 @@
 //! ```
 
 mod bijection;
+mod conditioner;
 mod distribution;
 mod families;
 mod family;

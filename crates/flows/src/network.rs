@@ -94,7 +94,7 @@ impl Network {
     }
 
     /// The network for a context `[batch, width]`, which is looked at here, once.
-    pub fn bind(&self, context: Option<&Tensor<2>>) -> Bound {
+    pub fn bind(&self, context: Option<&Tensor<2>>) -> BoundNetwork {
         let layers = (self.layers.iter().enumerate())
             .map(|(i, layer)| {
                 let weight = widened(layer.weight.val());
@@ -110,19 +110,29 @@ impl Network {
             let context = context.expect("a flow looks for its context").clone();
             widened(context).matmul(widened(layer.weight.val()))
         });
-        Bound { layers, of_context }
+        BoundNetwork { layers, of_context }
+    }
+}
+
+/// Refuses hidden layers of no width.
+pub fn check_widths(hidden: &[usize]) -> Result<(), String> {
+    match hidden.contains(&0) {
+        true => Err(format!(
+            "hidden widths {hidden:?}: a layer has a unit at least"
+        )),
+        false => Ok(()),
     }
 }
 
 /// A [`Network`] with what it makes of a context.
 #[derive(Clone, Debug)]
-pub struct Bound {
+pub struct BoundNetwork {
     layers: Vec<(Tensor<2>, Tensor<1>)>,
     /// `[batch, width of the first layer]`
     of_context: Option<Tensor<2>>,
 }
 
-impl Bound {
+impl BoundNetwork {
     /// How many examples the context has; 1 without one.
     pub fn owners(&self) -> usize {
         self.of_context.as_ref().map_or(1, |of| of.dims()[0])

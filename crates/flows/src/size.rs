@@ -5,8 +5,10 @@ use std::ops::Mul;
 pub struct FlowSize {
     /// Numbers that are learned.
     pub weights: f64,
-    /// Numbers that it takes at once for each point or context.
-    pub at_once: f64,
+    /// Numbers that it takes at once for each context.
+    pub of_context: f64,
+    /// Numbers that its widest part takes for each point.
+    pub of_point: f64,
 }
 
 impl FlowSize {
@@ -19,7 +21,8 @@ impl FlowSize {
             .sum();
         Self {
             weights: layers + context.map_or(0.0, |context| context as f64 * widths[1]),
-            at_once: widths.iter().fold(0.0, |most, width| width.max(most)),
+            of_context: context.map_or(0.0, |_| widths[1]),
+            of_point: widths.iter().fold(0.0, |most, width| width.max(most)),
         }
     }
 
@@ -35,7 +38,8 @@ impl FlowSize {
         };
         Self {
             weights,
-            at_once: numbers,
+            of_context: numbers,
+            of_point: 0.0,
         }
     }
 
@@ -43,19 +47,21 @@ impl FlowSize {
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             weights: self.weights + other.weights,
-            at_once: self.at_once.max(other.at_once),
+            of_context: self.of_context + other.of_context,
+            of_point: self.of_point.max(other.of_point),
         }
     }
 }
 
-/// So many layers of this, each with a part in what is at hand at once.
+/// So many layers of this.
 impl Mul<usize> for FlowSize {
     type Output = Self;
 
     fn mul(self, layers: usize) -> Self {
         Self {
             weights: self.weights * layers as f64,
-            at_once: self.at_once * layers as f64,
+            of_context: self.of_context * layers as f64,
+            of_point: self.of_point,
         }
     }
 }

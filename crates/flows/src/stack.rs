@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::{Transformed, bijection::check_points, math::widened};
+use crate::{Transformed, bijection::check_points, math::widened, network::check_widths};
 
 /// The sizes of a stack.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +50,10 @@ impl Stack {
     }
 }
 
-/// Refuses a stack of nothing.
-pub fn check_layers(layers: usize) -> Result<(), String> {
+/// Refuses a stack of nothing, and hidden layers of no width.
+pub fn check_stack(layers: usize, hidden: &[usize]) -> Result<(), String> {
     match layers {
         0 => Err("a stack has a layer at least; a flow without parts is the identity".into()),
-        _ => Ok(()),
+        _ => check_widths(hidden),
     }
 }

@@ -10,7 +10,8 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 use burn_flows::{
-    DiagonalGaussian, Flow, FlowConfig, FlowDistribution, Planar, PlanarConfig, PlanarConstraint,
+    CouplingConfig, DiagonalGaussian, Flow, FlowConfig, FlowDistribution, PartConfig, Planar,
+    PlanarConfig, PlanarConstraint, ScalarMap, SylvesterBasis, SylvesterConfig,
 };
 use support::{assert_close, tensor, uniform, values};
 
@@ -201,6 +202,46 @@ fn a_config_survives_json() {
     let json = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<FlowConfig>(&json).unwrap(), config);
     assert!(json.contains("\"identity\""), "{json}");
+}
+
+#[test]
+fn what_is_no_flow_is_refused_by_part() {
+    let coupling = |hidden: Vec<usize>, map| CouplingConfig { map, hidden }.into();
+    let sylvester = |vectors| SylvesterConfig::new(1, SylvesterBasis::Orthogonal(vectors)).into();
+    let two = |part: PartConfig| FlowConfig::new(2, vec![PlanarConfig::new(1).into(), part]);
+    let affine = ScalarMap::Affine;
+    for (config, message) in [
+        (FlowConfig::planar(0, 1), "a flow has a dimension"),
+        (planar(1, Some(0)), "a context has a number"),
+        (
+            two(PlanarConfig::new(0).into()),
+            "part 2 of the flow: a stack has a layer",
+        ),
+        (
+            two(PlanarConfig::new(1).with_hidden(vec![0]).into()),
+            "part 2 of the flow: hidden widths [0]",
+        ),
+        (
+            two(coupling(vec![4, 0], affine)),
+            "part 2 of the flow: hidden widths [4, 0]",
+        ),
+        (
+            two(coupling(vec![], ScalarMap::Spline(0))),
+            "part 2 of the flow: 0 bins",
+        ),
+        (
+            two(PartConfig::Inverse(Box::new(sylvester(3)))),
+            "part 2 of the flow: 3 orthonormal",
+        ),
+        (
+            FlowConfig::coupling(1, 1, affine, &[]),
+            "part 1 of the flow: a coupling takes two",
+        ),
+    ] {
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+        assert_eq!(panic_of(|| drop(config.init(&Device::flex()))), error);
+    }
 }
 
 /// What `run` panics with.

@@ -300,10 +300,15 @@ fn at_once(config: &RunConfig, pixels: usize) -> (usize, usize) {
     let latent_dim = config.latent_dim.get();
     let hidden = config.hidden.iter().map(|width| width.get() * window);
     let outputs = config.likelihood().outputs(pixels);
-    let rows = fitting(hidden.fold(outputs.max(latent_dim), usize::max));
-    // As a number of so many digits saturates.
-    let flow = config.flow_size().at_once as usize;
-    (fitting(flow.max(1)).min(rows).min(IMAGES_AT_ONCE), rows)
+    // As numbers of so many digits, which saturate.
+    let flow = config.flow_size();
+    let (of_context, of_point) = (flow.of_context as usize, flow.of_point as usize);
+    let widest = hidden.fold(outputs.max(latent_dim).max(of_point), usize::max);
+    let rows = fitting(widest);
+    (
+        fitting(of_context.max(1)).min(rows).min(IMAGES_AT_ONCE),
+        rows,
+    )
 }
 
 #[cfg(test)]

@@ -46,11 +46,9 @@ pub struct FlowOptions {
     pub bins: Option<NonZeroUsize>,
 }
 
-/// As in FlowJAX and zuko, whose flows these are compared with.
+// Sizes of ours, where nothing else is asked for.
 const HIDDEN: [usize; 2] = [64, 64];
-/// Of van den Berg et al. (2018), as their programs have it.
 const VECTORS: usize = 8;
-/// Of Durkan et al. (2019).
 const BINS: usize = 8;
 
 impl FlowName {

@@ -25,7 +25,7 @@ impl ActNormConfig {
     pub(crate) fn size(&self, dim: usize, _context: Option<usize>) -> FlowSize {
         FlowSize {
             weights: 2.0 * dim as f64,
-            at_once: 0.0,
+            ..FlowSize::default()
         }
     }
 

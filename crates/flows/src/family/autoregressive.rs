@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Bijection, FlowSize, ScalarMap, Transformed,
     bijection::check_points,
-    network::{Bound, Network},
+    conditioner::{BoundConditioner, Conditioner},
+    network::{Network, check_widths},
 };
 
 /// One autoregressive layer.
@@ -43,6 +44,7 @@ impl AutoregressiveConfig {
     }
 
     pub(crate) fn check(&self, _dim: usize) -> Result<(), String> {
+        check_widths(&self.hidden)?;
         self.map.check()
     }
 
@@ -55,38 +57,22 @@ impl AutoregressiveConfig {
     ) -> Autoregressive {
         let each = self.map.parameters();
         let network = Network::autoregressive(dim, each, context, &self.hidden, device);
-        match self.map {
-            ScalarMap::Additive => Autoregressive::Additive(network),
-            ScalarMap::Affine => Autoregressive::Affine(network),
-            ScalarMap::Spline(bins) => Autoregressive::Spline(BySpline { network, bins }),
+        Autoregressive {
+            conditioner: Conditioner::new(self.map, network),
         }
     }
 }
 
-/// The network under the name of its map, which is part of its paths in a record.
+/// What a layer owns.
 #[derive(Module, Debug)]
-pub enum Autoregressive {
-    Additive(Network),
-    Affine(Network),
-    Spline(BySpline),
-}
-
-#[derive(Module, Debug)]
-pub struct BySpline {
-    network: Network,
-    bins: usize,
+pub struct Autoregressive {
+    conditioner: Conditioner,
 }
 
 impl Autoregressive {
     pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
-        let (network, map) = match self {
-            Self::Additive(network) => (network, ScalarMap::Additive),
-            Self::Affine(network) => (network, ScalarMap::Affine),
-            Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
-        };
         Arc::new(BoundAutoregressive {
-            network: network.bind(context),
-            map,
+            conditioner: self.conditioner.bind(context),
             dim,
         })
     }
@@ -94,18 +80,8 @@ impl Autoregressive {
 
 #[derive(Clone, Debug)]
 struct BoundAutoregressive {
-    network: Bound,
-    map: ScalarMap,
+    conditioner: BoundConditioner,
     dim: usize,
-}
-
-impl BoundAutoregressive {
-    /// The parameters of every coordinate's map where `z: [rows, dim]`, `[rows, dim, parameters]`.
-    fn raw(&self, z: Tensor<2>) -> Tensor<3> {
-        let [rows, dim] = z.dims();
-        let each = self.map.parameters();
-        self.network.forward(z).reshape([rows, dim, each])
-    }
 }
 
 impl Bijection for BoundAutoregressive {
@@ -114,7 +90,7 @@ impl Bijection for BoundAutoregressive {
     }
 
     fn owners(&self) -> usize {
-        self.network.owners()
+        self.conditioner.owners()
     }
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
@@ -122,7 +98,7 @@ impl Bijection for BoundAutoregressive {
         if z.dims()[0] == 0 {
             return Transformed::identity(z);
         }
-        let (value, log_slope) = self.map.forward(z.clone(), self.raw(z));
+        let (value, log_slope) = (self.conditioner.map).forward(z.clone(), self.conditioner.raw(z));
         Transformed {
             value,
             log_det: log_slope.sum_dim(1).squeeze_dim(1),
@@ -143,8 +119,9 @@ impl Bijection for BoundAutoregressive {
             // What is not known yet is not looked at.
             let unknown = Tensor::zeros([rows, dim - i], (&y.device(), y.dtype()));
             let known = Tensor::cat([z.clone(), vec![unknown]].concat(), 1);
-            let of_i = self.raw(known).slice_dim(1, i..i + 1);
-            let (z_i, log_slope) = self.map.inverse(y.clone().slice_dim(1, i..i + 1), of_i);
+            let of_i = self.conditioner.raw(known).slice_dim(1, i..i + 1);
+            let (z_i, log_slope) =
+                (self.conditioner.map).inverse(y.clone().slice_dim(1, i..i + 1), of_i);
             z.push(z_i);
             log_det = log_det + log_slope;
         }

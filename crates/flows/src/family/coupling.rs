@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Bijection, FlowSize, ScalarMap, Transformed,
     bijection::check_points,
-    network::{Bound, Network},
+    conditioner::{BoundConditioner, Conditioner},
+    network::{Network, check_widths},
 };
 
 /// One coupling layer.
@@ -45,6 +46,7 @@ impl CouplingConfig {
         if dim < 2 {
             return Err("a coupling takes two dimensions at least".into());
         }
+        check_widths(&self.hidden)?;
         self.map.check()
     }
 
@@ -53,38 +55,22 @@ impl CouplingConfig {
         let kept = dim / 2;
         let outputs = (dim - kept) * self.map.parameters();
         let network = Network::dense(kept, outputs, context, &self.hidden, device);
-        match self.map {
-            ScalarMap::Additive => Coupling::Additive(network),
-            ScalarMap::Affine => Coupling::Affine(network),
-            ScalarMap::Spline(bins) => Coupling::Spline(BySpline { network, bins }),
+        Coupling {
+            conditioner: Conditioner::new(self.map, network),
         }
     }
 }
 
-/// The network under the name of its map, which is part of its paths in a record.
+/// What a layer owns.
 #[derive(Module, Debug)]
-pub enum Coupling {
-    Additive(Network),
-    Affine(Network),
-    Spline(BySpline),
-}
-
-#[derive(Module, Debug)]
-pub struct BySpline {
-    network: Network,
-    bins: usize,
+pub struct Coupling {
+    conditioner: Conditioner,
 }
 
 impl Coupling {
     pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
-        let (network, map) = match self {
-            Self::Additive(network) => (network, ScalarMap::Additive),
-            Self::Affine(network) => (network, ScalarMap::Affine),
-            Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
-        };
         Arc::new(BoundCoupling {
-            network: network.bind(context),
-            map,
+            conditioner: self.conditioner.bind(context),
             dim,
         })
     }
@@ -92,8 +78,7 @@ impl Coupling {
 
 #[derive(Clone, Debug)]
 struct BoundCoupling {
-    network: Bound,
-    map: ScalarMap,
+    conditioner: BoundConditioner,
     dim: usize,
 }
 
@@ -109,8 +94,7 @@ impl BoundCoupling {
             return Transformed::identity(points);
         }
         let stays = points.clone().slice_dim(1, 0..kept);
-        let raw = self.network.forward(stays.clone());
-        let raw = raw.reshape([rows, dim - kept, self.map.parameters()]);
+        let raw = self.conditioner.raw(stays.clone());
         let (mapped, log_slope) = map(points.slice_dim(1, kept..dim), raw);
         Transformed {
             value: Tensor::cat(vec![stays, mapped], 1),
@@ -125,14 +109,14 @@ impl Bijection for BoundCoupling {
     }
 
     fn owners(&self) -> usize {
-        self.network.owners()
+        self.conditioner.owners()
     }
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
-        self.apply(z, |z, raw| self.map.forward(z, raw))
+        self.apply(z, |z, raw| self.conditioner.map.forward(z, raw))
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
-        self.apply(y, |y, raw| self.map.inverse(y, raw))
+        self.apply(y, |y, raw| self.conditioner.map.inverse(y, raw))
     }
 }

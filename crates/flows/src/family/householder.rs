@@ -21,7 +21,7 @@ use crate::{
     Bijection, FlowSize, Transformed,
     math::widened,
     parameters::Parameters,
-    stack::{Stack, check_layers},
+    stack::{Stack, check_stack},
 };
 
 /// A stack of Householder reflections.
@@ -50,7 +50,7 @@ impl HouseholderConfig {
     }
 
     pub(crate) fn check(&self, _dim: usize) -> Result<(), String> {
-        check_layers(self.layers)
+        check_stack(self.layers, &self.hidden)
     }
 
     /// Starts at random planes.

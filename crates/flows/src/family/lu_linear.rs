@@ -29,7 +29,7 @@ impl LuLinearConfig {
     pub(crate) fn size(&self, dim: usize, _context: Option<usize>) -> FlowSize {
         FlowSize {
             weights: (dim as f64 + 1.0) * dim as f64,
-            at_once: 0.0,
+            ..FlowSize::default()
         }
     }
 

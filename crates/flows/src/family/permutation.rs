@@ -22,10 +22,7 @@ pub enum PermutationConfig {
 
 impl PermutationConfig {
     pub(crate) fn size(&self, _dim: usize, _context: Option<usize>) -> FlowSize {
-        FlowSize {
-            weights: 0.0,
-            at_once: 0.0,
-        }
+        FlowSize::default()
     }
 
     pub(crate) fn check(&self, _dim: usize) -> Result<(), String> {

@@ -36,7 +36,7 @@ use crate::{
     ops,
     parameters::Parameters,
     root::{root, slope},
-    stack::{Stack, check_layers},
+    stack::{Stack, check_stack},
 };
 
 /// A stack of planar layers.
@@ -80,7 +80,7 @@ impl PlanarConfig {
     }
 
     pub(crate) fn check(&self, _dim: usize) -> Result<(), String> {
-        check_layers(self.layers)
+        check_stack(self.layers, &self.hidden)
     }
 
     pub(crate) fn init(&self, dim: usize, context: Option<usize>, device: &Device) -> PlanarStack {

@@ -37,7 +37,7 @@ use crate::{
     Bijection, FlowSize, Transformed,
     math::{LN_E_MINUS_1, softplus, widened},
     parameters::Parameters,
-    stack::{Stack, check_layers},
+    stack::{Stack, check_stack},
 };
 
 /// A stack of radial layers.
@@ -66,7 +66,7 @@ impl RadialConfig {
     }
 
     pub(crate) fn check(&self, _dim: usize) -> Result<(), String> {
-        check_layers(self.layers)
+        check_stack(self.layers, &self.hidden)
     }
 
     /// Starts as the identity (β̂ = 0) around random centres, with α = 1.

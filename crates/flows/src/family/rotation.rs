@@ -20,7 +20,7 @@ impl RotationConfig {
     pub(crate) fn size(&self, dim: usize, _context: Option<usize>) -> FlowSize {
         FlowSize {
             weights: (dim as f64).powi(2),
-            at_once: 0.0,
+            ..FlowSize::default()
         }
     }
 

@@ -48,7 +48,7 @@ use crate::{
     math::widened,
     parameters::Parameters,
     root::{root, slope},
-    stack::{Stack, check_layers},
+    stack::{Stack, check_stack},
 };
 
 /// Where Q of a Sylvester layer comes from.
@@ -120,7 +120,7 @@ impl SylvesterConfig {
             SylvesterBasis::Orthogonal(vectors) if vectors == 0 || vectors > dim => Err(format!(
                 "{vectors} orthonormal vectors: in {dim} dimensions there are 1 to {dim}"
             )),
-            _ => check_layers(self.layers),
+            _ => check_stack(self.layers, &self.hidden),
         }
     }
 

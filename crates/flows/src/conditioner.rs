@@ -1,0 +1,66 @@
+use burn::{module::Module, tensor::Tensor};
+
+use crate::{
+    ScalarMap,
+    network::{BoundNetwork, Network},
+};
+
+/// A network under the name of the map whose parameters it makes, which is part of its paths in a record: the same
+/// weights are another flow with another map, so that they must not load.
+#[derive(Module, Debug)]
+pub enum Conditioner {
+    Additive(Network),
+    Affine(Network),
+    Spline(BySpline),
+}
+
+#[derive(Module, Debug)]
+pub struct BySpline {
+    network: Network,
+    bins: usize,
+}
+
+impl Conditioner {
+    /// `network` has [`ScalarMap::parameters`] outputs for each number that is mapped.
+    pub fn new(map: ScalarMap, network: Network) -> Self {
+        match map {
+            ScalarMap::Additive => Self::Additive(network),
+            ScalarMap::Affine => Self::Affine(network),
+            ScalarMap::Spline(bins) => Self::Spline(BySpline { network, bins }),
+        }
+    }
+
+    /// The conditioner for a context `[batch, width]`, which is looked at here, once.
+    pub fn bind(&self, context: Option<&Tensor<2>>) -> BoundConditioner {
+        let (network, map) = match self {
+            Self::Additive(network) => (network, ScalarMap::Additive),
+            Self::Affine(network) => (network, ScalarMap::Affine),
+            Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
+        };
+        BoundConditioner {
+            network: network.bind(context),
+            map,
+        }
+    }
+}
+
+/// A [`Conditioner`] with what it makes of a context.
+#[derive(Clone, Debug)]
+pub struct BoundConditioner {
+    network: BoundNetwork,
+    pub map: ScalarMap,
+}
+
+impl BoundConditioner {
+    /// How many examples the context has; 1 without one.
+    pub fn owners(&self) -> usize {
+        self.network.owners()
+    }
+
+    /// What `inputs: [n · owners, inputs]`, sample-major, make of the map's parameters, `[n · owners, mapped, parameters]`.
+    pub fn raw(&self, inputs: Tensor<2>) -> Tensor<3> {
+        let raw = self.network.forward(inputs);
+        let ([rows, width], each) = (raw.dims(), self.map.parameters());
+        raw.reshape([rows, width / each, each])
+    }
+}
