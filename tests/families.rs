@@ -102,12 +102,13 @@ fn moved(config: &FlowConfig, dtype: DType, device: &Device) -> Flow {
     flow.map(&mut Noise(ChaCha8Rng::seed_from_u64(6), dtype))
 }
 
-/// A new flow. A device has one generator, which all tests here would draw from at once.
+/// A new flow, with all that it draws: a device has one generator, which all tests here would use at once, and weights are
+/// else drawn when somebody looks at them.
 fn init(config: &FlowConfig, seed: u64, device: &Device) -> Flow {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     device.seed(seed);
-    config.init(device)
+    config.init(device).materialize()
 }
 
 struct Noise(ChaCha8Rng, DType);
