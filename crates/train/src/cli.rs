@@ -8,12 +8,12 @@ use flow_vae::{Activation, Annealing};
 
 use crate::{
     backend::{self, Backend},
-    config::RunConfig,
+    config::{self, Training},
     data::{self, Binarization, DatasetName},
-    evaluate::Split,
-    flow::FlowName,
-    optimizer::OptimizerName,
-    rate::Schedule,
+    flow::{FlowName, FlowSettings},
+    learn::{optimizer::OptimizerName, rate::Schedule},
+    task::Settings,
+    vae::{VaeSettings, evaluate::Split},
 };
 
 /// Train a variational autoencoder whose posterior is a normalizing flow.
@@ -52,9 +52,6 @@ pub enum Command {
 /// What `train` takes without a subcommand. A flag that is not given leaves the configuration as it is.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
-    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
-    pub backend: Option<Backend>,
-
     /// digits, mnist, fashion-mnist, cifar10-patches, or a folder of IDX files with MNIST's names [default: digits]
     #[arg(
         long,
@@ -79,55 +76,8 @@ pub struct TrainArgs {
     )]
     pub binarization: Option<Binarization>,
 
-    /// Family of the posterior's flow [default: planar]
-    #[arg(
-        long,
-        value_name = "FAMILY",
-        help_heading = "Model",
-        conflicts_with = "resume"
-    )]
-    pub flow: Option<FlowName>,
-
-    /// Widths of the hidden layers of the networks in a layer of nice, realnvp, iaf, spline [default: 64,64]
-    #[arg(
-        long,
-        value_name = "N,…",
-        value_delimiter = ',',
-        help_heading = "Model",
-        conflicts_with = "resume",
-        allow_negative_numbers = true
-    )]
-    pub flow_hidden: Option<Vec<NonZeroUsize>>,
-
-    /// Vectors of a layer of sylvester-orthogonal, sylvester-householder [default: 8, or the latent dimensions]
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Model",
-        conflicts_with = "resume",
-        allow_negative_numbers = true
-    )]
-    pub flow_vectors: Option<NonZeroUsize>,
-
-    /// Bins of spline [default: 8]
-    #[arg(
-        long,
-        value_name = "N",
-        help_heading = "Model",
-        conflicts_with = "resume",
-        allow_negative_numbers = true
-    )]
-    pub flow_bins: Option<NonZeroUsize>,
-
-    /// Layers of the flow, K in the paper; 0 is the plain VAE [default: 10]
-    #[arg(
-        long,
-        value_name = "K",
-        help_heading = "Model",
-        conflicts_with = "resume",
-        allow_negative_numbers = true
-    )]
-    pub layers: Option<usize>,
+    #[command(flatten)]
+    pub flow: FlowArgs,
 
     /// Dimensions of the latent space [default: 8 for the digits, 30 for cifar10-patches, else 40]
     #[arg(
@@ -144,10 +94,10 @@ pub struct TrainArgs {
     #[arg(
         long,
         value_name = "N,…",
-        value_delimiter = ',',
         help_heading = "Model",
         conflicts_with = "resume",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_delimiter = ','
     )]
     pub hidden: Option<Vec<NonZeroUsize>>,
 
@@ -160,6 +110,106 @@ pub struct TrainArgs {
     )]
     pub activation: Option<Activation>,
 
+    #[command(flatten)]
+    pub training: TrainingArgs,
+
+    /// Learning rate of the flow, as a multiple of --lr [default: 0.05, or 2 / K where that is less; 1 for nice, realnvp,
+    /// iaf, maf, spline, spline-autoregressive]
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_lr: Option<f64>,
+
+    /// none, free-energy (the paper's, on the joint) or kl-warm-up:UPDATES [default: none]
+    #[arg(
+        long,
+        value_name = "HOW",
+        help_heading = "Training",
+        conflicts_with = "resume"
+    )]
+    pub anneal: Option<Annealing>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Which flow.
+#[derive(Args, Debug)]
+pub struct FlowArgs {
+    /// Family of the flow [default: planar]
+    #[arg(
+        long,
+        value_name = "FAMILY",
+        help_heading = "Model",
+        conflicts_with = "resume"
+    )]
+    pub flow: Option<FlowName>,
+
+    /// Widths of the hidden layers of the networks in a layer, in families that have such [default: 64,64]
+    #[arg(
+        long,
+        value_name = "N,…",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true,
+        value_delimiter = ','
+    )]
+    pub flow_hidden: Option<Vec<NonZeroUsize>>,
+
+    /// Vectors of a layer of sylvester-orthogonal, sylvester-householder [default: 8, or the dimensions]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_vectors: Option<NonZeroUsize>,
+
+    /// Bins of spline, spline-autoregressive [default: 8]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_bins: Option<NonZeroUsize>,
+
+    /// Layers of the flow, K in the paper; 0 is its base alone [default: 10]
+    #[arg(
+        long,
+        value_name = "K",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub layers: Option<usize>,
+}
+
+impl FlowArgs {
+    /// `base` under the flags.
+    pub fn apply(&self, base: FlowSettings) -> FlowSettings {
+        FlowSettings {
+            flow: self.flow.unwrap_or(base.flow),
+            layers: self.layers.unwrap_or(base.layers),
+            flow_hidden: self.flow_hidden.clone().or(base.flow_hidden),
+            flow_vectors: self.flow_vectors.or(base.flow_vectors),
+            flow_bins: self.flow_bins.or(base.flow_bins),
+        }
+    }
+}
+
+/// Where and how it is trained.
+#[derive(Args, Debug)]
+pub struct TrainingArgs {
+    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
+    pub backend: Option<Backend>,
+
     /// Epochs in all, also after a resume [default: 200 for the digits, else 100]
     #[arg(
         long,
@@ -169,7 +219,7 @@ pub struct TrainArgs {
     )]
     pub epochs: Option<NonZeroUsize>,
 
-    /// Images in a batch [default: 100]
+    /// Items in a batch [default: 100]
     #[arg(
         long,
         value_name = "N",
@@ -198,17 +248,6 @@ pub struct TrainArgs {
     )]
     pub lr: Option<f64>,
 
-    /// Learning rate of the flow, as a multiple of --lr [default: 0.05, or 2 / K where that is less; 1 for nice, realnvp,
-    /// iaf, spline]
-    #[arg(
-        long,
-        value_name = "FACTOR",
-        help_heading = "Training",
-        conflicts_with = "resume",
-        allow_negative_numbers = true
-    )]
-    pub flow_lr: Option<f64>,
-
     /// How the rate goes on from --lr to the last epoch: constant, linear or cosine [default: cosine]
     #[arg(
         long,
@@ -229,15 +268,6 @@ pub struct TrainArgs {
     )]
     pub lr_warm_up: Option<usize>,
 
-    /// none, free-energy (the paper's, on the joint) or kl-warm-up:UPDATES [default: none]
-    #[arg(
-        long,
-        value_name = "HOW",
-        help_heading = "Training",
-        conflicts_with = "resume"
-    )]
-    pub anneal: Option<Annealing>,
-
     /// Seed of all random numbers [default: 0]
     #[arg(
         long,
@@ -247,8 +277,32 @@ pub struct TrainArgs {
         allow_negative_numbers = true
     )]
     pub seed: Option<u64>,
+}
 
-    /// New folder for the run [default: runs/DATASET-1, -2, …]
+impl TrainingArgs {
+    /// `base` under the flags; another optimiser brings its rate, which is a multiple of its usual one.
+    pub fn apply(&self, base: Training) -> Training {
+        Training {
+            backend: self.backend.unwrap_or(base.backend),
+            epochs: self.epochs.unwrap_or(base.epochs),
+            batch_size: self.batch_size.unwrap_or(base.batch_size),
+            optimizer: self.optimizer.unwrap_or(base.optimizer),
+            lr: self.lr.unwrap_or(match self.optimizer {
+                Some(other) if other != base.optimizer => other.lr(),
+                _ => base.lr,
+            }),
+            schedule: self.schedule.unwrap_or(base.schedule),
+            lr_warm_up: self.lr_warm_up.unwrap_or(base.lr_warm_up),
+            seed: self.seed.unwrap_or(base.seed),
+            versions: base.versions,
+        }
+    }
+}
+
+/// Which run.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// New folder for the run [default: runs/NAME-1, -2, …]
     #[arg(
         long,
         value_name = "FOLDER",
@@ -269,6 +323,32 @@ pub struct TrainArgs {
     /// Start from a saved configuration, the config.json of a run; other flags override it
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub config: Option<PathBuf>,
+}
+
+/// What a command line says of a run that is to be trained.
+pub trait Flags {
+    type Settings: Settings;
+
+    fn run(&self) -> &RunArgs;
+
+    /// The settings of a new run where no file says them.
+    fn defaults(&self) -> Self::Settings;
+
+    /// `base` under the flags.
+    fn apply(&self, base: Self::Settings) -> Self::Settings;
+
+    /// The settings of a new run: the file of `--config` or the defaults, under the flags.
+    ///
+    /// # Errors
+    ///
+    /// When the file is unreadable or no configuration.
+    fn settings(&self) -> Result<Self::Settings> {
+        let base = match &self.run().config {
+            Some(path) => config::load(path)?,
+            None => self.defaults(),
+        };
+        Ok(self.apply(base))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -316,12 +396,12 @@ pub struct EvaluateArgs {
 }
 
 impl EvaluateArgs {
-    /// The configuration of a run, as it is evaluated.
-    pub fn apply(&self, config: RunConfig) -> RunConfig {
-        let config = self.place.apply(config);
-        RunConfig {
-            binarization: self.binarization.or(config.binarization),
-            ..config
+    /// The settings of a run, as it is evaluated.
+    pub fn apply(&self, settings: VaeSettings) -> VaeSettings {
+        let settings = self.place.apply(settings);
+        VaeSettings {
+            binarization: self.binarization.or(settings.binarization),
+            ..settings
         }
     }
 }
@@ -358,43 +438,39 @@ pub struct Place {
 }
 
 impl Place {
-    /// `config`, here.
-    pub fn apply(&self, config: RunConfig) -> RunConfig {
-        RunConfig {
-            backend: self.backend.unwrap_or(config.backend),
-            data_dir: self.data_dir.clone().or(config.data_dir),
-            ..config
+    /// `settings`, here.
+    pub fn apply(&self, mut settings: VaeSettings) -> VaeSettings {
+        settings.training.backend = self.backend.unwrap_or(settings.training.backend);
+        VaeSettings {
+            data_dir: self.data_dir.clone().or(settings.data_dir),
+            ..settings
         }
     }
 }
 
-impl TrainArgs {
-    /// The configuration of a new run: the file of `--config` or the defaults, under the flags.
-    ///
-    /// # Errors
-    ///
-    /// When the file is unreadable or no configuration.
-    pub fn config(&self) -> Result<RunConfig> {
-        let base = match &self.config {
-            Some(path) => RunConfig::load(path)?,
-            None => {
-                let default = RunConfig::default();
-                let dataset = self.dataset.clone().unwrap_or(default.dataset);
-                RunConfig {
-                    binarization: data::usual_binarization(&dataset, self.data_dir.as_deref()),
-                    ..RunConfig::new(
-                        dataset,
-                        self.layers.unwrap_or(default.layers),
-                        self.optimizer.unwrap_or(default.optimizer),
-                    )
-                }
-            }
-        };
-        Ok(self.apply(base))
+impl Flags for TrainArgs {
+    type Settings = VaeSettings;
+
+    fn run(&self) -> &RunArgs {
+        &self.run
     }
 
-    /// `base` under the flags.
-    pub fn apply(&self, base: RunConfig) -> RunConfig {
+    fn defaults(&self) -> VaeSettings {
+        let default = VaeSettings::default();
+        let dataset = self.dataset.clone().unwrap_or(default.dataset);
+        VaeSettings {
+            binarization: data::usual_binarization(&dataset, self.data_dir.as_deref()),
+            ..VaeSettings::new(
+                dataset,
+                self.flow.layers.unwrap_or(default.flow.layers),
+                self.training
+                    .optimizer
+                    .unwrap_or(default.training.optimizer),
+            )
+        }
+    }
+
+    fn apply(&self, base: VaeSettings) -> VaeSettings {
         let (dataset, data_dir, binarization) = match &self.dataset {
             // Another data set is elsewhere, and its pixels may be of another kind.
             Some(other) if *other != base.dataset => {
@@ -404,40 +480,22 @@ impl TrainArgs {
             }
             _ => (base.dataset, base.data_dir, base.binarization),
         };
-        let flow = self.flow.unwrap_or(base.flow);
-        let layers = self.layers.unwrap_or(base.layers);
-        RunConfig {
-            backend: self.backend.unwrap_or(base.backend),
+        let (was, flow) = (base.flow.clone(), self.flow.apply(base.flow));
+        let same_flow = (flow.flow, flow.layers) == (was.flow, was.layers);
+        VaeSettings {
             dataset,
             data_dir: self.data_dir.clone().or(data_dir),
             binarization: self.binarization.or(binarization),
-            flow,
-            flow_hidden: self.flow_hidden.clone().or(base.flow_hidden),
-            flow_vectors: self.flow_vectors.or(base.flow_vectors),
-            flow_bins: self.flow_bins.or(base.flow_bins),
-            layers,
             latent_dim: self.latent_dim.unwrap_or(base.latent_dim),
             hidden: self.hidden.clone().unwrap_or(base.hidden),
             activation: self.activation.unwrap_or(base.activation),
-            epochs: self.epochs.unwrap_or(base.epochs),
-            batch_size: self.batch_size.unwrap_or(base.batch_size),
-            optimizer: self.optimizer.unwrap_or(base.optimizer),
-            lr: self.lr.unwrap_or(match self.optimizer {
-                Some(other) if other != base.optimizer => other.lr(),
-                _ => base.lr,
+            flow_lr: self.flow_lr.unwrap_or(match same_flow {
+                true => base.flow_lr,
+                false => flow.flow.lr(flow.layers),
             }),
-            flow_lr: self
-                .flow_lr
-                .unwrap_or(if (flow, layers) == (base.flow, base.layers) {
-                    base.flow_lr
-                } else {
-                    flow.lr(layers)
-                }),
-            schedule: self.schedule.unwrap_or(base.schedule),
-            lr_warm_up: self.lr_warm_up.unwrap_or(base.lr_warm_up),
+            flow,
+            training: self.training.apply(base.training),
             anneal: self.anneal.unwrap_or(base.anneal),
-            seed: self.seed.unwrap_or(base.seed),
-            versions: base.versions,
         }
     }
 }
@@ -456,14 +514,15 @@ mod tests {
     #[test]
     fn flags_override_a_configuration_and_leave_the_rest() {
         let cli = Cli::parse_from(["train", "--layers", "3", "--hidden", "20,10"]);
-        let base = RunConfig {
-            layers: 7,
-            lr: 0.5,
-            ..RunConfig::default()
-        };
-        let config = cli.train.apply(base);
-        let widths: Vec<usize> = config.hidden.iter().map(|n| n.get()).collect();
-        assert_eq!((config.layers, config.lr, widths), (3, 0.5, vec![20, 10]));
+        let mut base = VaeSettings::default();
+        base.flow.layers = 7;
+        base.training.lr = 0.5;
+        let settings = cli.train.apply(base);
+        let widths: Vec<usize> = settings.hidden.iter().map(|n| n.get()).collect();
+        assert_eq!(
+            (settings.flow.layers, settings.training.lr, widths),
+            (3, 0.5, vec![20, 10])
+        );
     }
 
     /// A rate is an optimiser's own.
@@ -471,11 +530,9 @@ mod tests {
     fn another_optimiser_brings_its_rate() {
         let rate = |flags: &[&str]| {
             let cli = Cli::parse_from(["train"].iter().chain(flags));
-            let base = RunConfig {
-                lr: 0.5,
-                ..RunConfig::default()
-            };
-            cli.train.apply(base).lr
+            let mut base = VaeSettings::default();
+            base.training.lr = 0.5;
+            cli.train.apply(base).training.lr
         };
         assert_eq!(
             rate(&["--optimizer", "rmsprop"]),
@@ -490,9 +547,9 @@ mod tests {
     fn another_flow_brings_its_rate() {
         let rate = |flags: &[&str]| {
             let cli = Cli::parse_from(["train"].iter().chain(flags));
-            let base = RunConfig {
+            let base = VaeSettings {
                 flow_lr: 0.5,
-                ..RunConfig::default()
+                ..VaeSettings::default()
             };
             cli.train.apply(base).flow_lr
         };
@@ -511,9 +568,9 @@ mod tests {
             let cli = Cli::parse_from(["train"].iter().chain(flags));
             cli.train.apply(base).binarization
         };
-        let grey = || RunConfig {
+        let grey = || VaeSettings {
             binarization: Some(Binarization::Threshold),
-            ..RunConfig::default()
+            ..VaeSettings::default()
         };
         let patches = || cli_config(&["--dataset", "cifar10-patches"]);
         assert_eq!(patches().binarization, None);
@@ -535,9 +592,9 @@ mod tests {
         }
     }
 
-    fn cli_config(flags: &[&str]) -> RunConfig {
+    fn cli_config(flags: &[&str]) -> VaeSettings {
         let cli = Cli::parse_from(["train"].iter().chain(flags));
-        cli.train.config().unwrap()
+        cli.train.settings().unwrap()
     }
 
     #[test]

@@ -3,42 +3,35 @@
 #![recursion_limit = "256"] // wgpu's types
 
 mod backend;
-mod checkpoint;
 mod cli;
 mod config;
 mod data;
 #[cfg(feature = "flex")]
 mod device_check;
-mod disk;
-mod evaluate;
 mod flow;
 #[cfg(test)]
 mod heap;
-mod history;
 #[cfg(test)]
 mod hostile;
-mod learner;
-mod optimizer;
-mod pack;
+mod learn;
 mod picture;
 mod process;
-mod progress;
 mod random;
-mod rate;
-mod report;
-mod run_dir;
-mod sample;
-mod stop;
-mod trained;
-mod training;
-mod watch;
+mod run;
+mod task;
+mod terminal;
+mod vae;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
-use cli::{Cli, Command};
-use training::Ending;
+use cli::{Cli, Command, SampleArgs};
+use learn::Ending;
+use run::{RunDir, trained::Trained};
+use task::Task;
+use vae::VaeTask;
 
 /// What a shell expects of a program that Ctrl-C stopped.
 const STOPPED: u8 = 130;
@@ -47,17 +40,24 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     process::start();
     let result = match &cli.command {
-        None => training::run(&cli.train),
-        Some(Command::Evaluate(args)) => evaluate::run(args).map(|()| Ending::Complete),
-        Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
-        Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
+        None => learn::train::<VaeTask>(&cli.train),
+        Some(Command::Evaluate(args)) => vae::evaluate::run(args).map(|()| Ending::Complete),
+        Some(Command::Report(args)) => vae::report::run(args).map(|()| Ending::Complete),
+        Some(Command::Sample(args)) => sample(args).map(|()| Ending::Complete),
     };
     match result {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::Stopped) => ExitCode::from(STOPPED),
         Err(error) => {
-            progress::warn(format_args!("error: {error:#}"));
+            terminal::warn(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// `train sample`: pictures of what a run's best model makes.
+fn sample(args: &SampleArgs) -> Result<()> {
+    let run = RunDir::open(&args.run)?;
+    let trained = Trained::load(&run, args.place.apply(run.settings()?))?;
+    VaeTask::draw(&run, &trained)
 }

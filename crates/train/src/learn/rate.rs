@@ -67,13 +67,16 @@ impl Rate {
         }
     }
 
-    /// For a model whose flow learns at `flow` times the rate of the rest.
-    pub fn with_flow(self, flow: f64) -> ModuleLrScheduler {
-        let of_the_flow = Self {
-            highest: flow * self.highest,
-            ..self.clone()
-        };
-        ModuleLrScheduler::new(self).with_group(ParamGroup::from_predicate("vae.flow"), of_the_flow)
+    /// For a model of which some parameters learn at another multiple of the rate.
+    pub fn scheduler(self, own: Option<(ParamGroup, f64)>) -> ModuleLrScheduler {
+        let scheduler = ModuleLrScheduler::new(self.clone());
+        match own {
+            Some((group, factor)) => {
+                let highest = factor * self.highest;
+                scheduler.with_group(group, Self { highest, ..self })
+            }
+            None => scheduler,
+        }
     }
 
     /// The rate of the update after `done` others.
@@ -140,13 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn the_flow_alone_has_a_rate_of_its_own() {
-        let mut rates = Rate::new(2.0, Schedule::Linear, 0, 2).with_flow(0.1);
+    fn a_group_alone_has_a_rate_of_its_own() {
+        let flow = ParamGroup::from_predicate("model.flow");
+        let mut rates = Rate::new(2.0, Schedule::Linear, 0, 2).scheduler(Some((flow, 0.1)));
         let id = ParamId::new();
         for share in [1.0, 0.5] {
             let rates = rates.step();
             let of = |path| rates.lr_from_param(id, Some(path));
-            let got = ["vae.encoder.layers.0.weight", "vae.flow.parameters.head"].map(of);
+            let got = [
+                "model.encoder.layers.0.weight",
+                "model.flow.parameters.head",
+            ]
+            .map(of);
             assert_close(&got, &[2.0 * share, 0.2 * share]);
         }
     }

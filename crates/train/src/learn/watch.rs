@@ -1,18 +1,13 @@
 //! Notices a training that loses what it had learned.
 
-use std::{
-    f64::consts::LN_2,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
-use flow_vae::Likelihood;
-
-/// How many steps, and how many images, the mean that is watched reaches back at least: one odd batch, or a row of odd
-/// images in small ones, is no divergence.
+/// How many steps, and how many items, the mean that is watched reaches back at least: one odd batch, or a row of odd
+/// items in small ones, is no divergence.
 const STEPS: f64 = 20.0;
-const IMAGES: f64 = 2_000.0;
+const ITEMS: f64 = 2_000.0;
 
-/// How many times as far the ELBO may fall where it is judged mildly: while it is not what is being maximised, and in
+/// How many times as far the score may fall where it is judged mildly: while it is not what is being maximised, and in
 /// the first steps, five times as many as the mean reaches back, which at full rate on random weights may make things
 /// worse before they get better.
 const MILD: f64 = 1_000.0;
@@ -21,7 +16,7 @@ const MILD: f64 = 1_000.0;
 /// without bound where one image is unlike what was learned, and is back at the next step.
 const DEEPEST: f64 = 3.0;
 
-/// Watches the ELBO of the steps of a training; a clone watches the same one.
+/// Watches the score of the steps of a training, in nats per item; a clone watches the same one.
 #[derive(Clone, Debug)]
 pub struct Watch {
     state: Arc<Mutex<State>>,
@@ -40,7 +35,7 @@ struct State {
     mean: f64,
 }
 
-/// A training that has diverged, in nats per image.
+/// A training that has diverged, in nats per item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Divergence {
     pub best: f64,
@@ -48,20 +43,12 @@ pub struct Divergence {
 }
 
 impl Watch {
-    /// For batches of `batch` images of `pixels` pixels.
-    ///
-    /// The ELBO may fall below its best by half of what there is to learn of an image: far beyond what means differ by,
-    /// and far less than what an explosion takes. Of a pixel of zero or one that is ln 2, from knowing nothing to knowing
-    /// all; of one between it is about 8, from a uniform density to the narrowest that the likelihood has, which is 4.5 nats
-    /// in the middle and 12.3 at the ends.
-    pub fn new(likelihood: Likelihood, pixels: usize, batch: usize) -> Self {
-        let horizon = STEPS.max(IMAGES / batch as f64);
-        let of_a_pixel = match likelihood {
-            Likelihood::Bernoulli => LN_2,
-            Likelihood::LogitNormal => 8.0,
-        };
+    /// For batches of `batch` items of a score that may fall below its best by `range` nats: far beyond what means differ
+    /// by, and far less than what an explosion takes.
+    pub fn new(range: f64, batch: usize) -> Self {
+        let horizon = STEPS.max(ITEMS / batch as f64);
         let state = State {
-            range: pixels as f64 * of_a_pixel / 2.0,
+            range,
             horizon,
             first: 5 * horizon as usize,
             best: None,
@@ -73,7 +60,7 @@ impl Watch {
         }
     }
 
-    /// For a training that goes on after `updates`, whose best epoch had the ELBO `best` in training.
+    /// For a training that goes on after `updates`, whose best epoch had the score `best` in training.
     pub fn after(self, updates: usize, best: f64) -> Self {
         let mut state = self.state.lock().expect("no panic while locked");
         // Not before there is a mean again.
@@ -84,17 +71,17 @@ impl Watch {
         self
     }
 
-    /// Takes note of a step's ELBO, which is `maximised` or not, and tells whether training has diverged.
-    pub fn see(&self, elbo: f64, maximised: bool) -> Option<Divergence> {
+    /// Takes note of a step's score, which is `maximised` or not, and tells whether training has diverged.
+    pub fn see(&self, score: f64, maximised: bool) -> Option<Divergence> {
         let mut state = self.state.lock().expect("no panic while locked");
         state.steps += 1;
         let mildly = !maximised || state.steps <= state.first;
-        let elbo = match state.best {
-            Some(best) if !mildly => elbo.max(best - DEEPEST * state.range),
-            _ => elbo,
+        let score = match state.best {
+            Some(best) if !mildly => score.max(best - DEEPEST * state.range),
+            _ => score,
         };
         // Of all steps at first, so that nothing has to be known beforehand.
-        state.mean += (elbo - state.mean) / state.horizon.min(state.steps as f64);
+        state.mean += (score - state.mean) / state.horizon.min(state.steps as f64);
         let now = state.mean;
         let best = state.best.unwrap_or(now);
         state.best = Some(if mildly { best } else { best.max(now) });
@@ -109,7 +96,18 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use flow_vae::Likelihood;
+
     use super::*;
+    use crate::vae::range;
+
+    fn bernoulli(pixels: usize) -> f64 {
+        range(Likelihood::Bernoulli, pixels)
+    }
+
+    fn logit_normal(pixels: usize) -> f64 {
+        range(Likelihood::LogitNormal, pixels)
+    }
 
     /// What is seen, step by step, until the divergence.
     fn first(watch: &Watch, elbos: impl IntoIterator<Item = f64>) -> Option<(usize, Divergence)> {
@@ -121,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_training_that_learns_and_wavers_is_left_alone() {
-        let watch = Watch::new(Likelihood::Bernoulli, 784, 100);
+        let watch = Watch::new(bernoulli(784), 100);
         let learning = (0..2000).map(|t| {
             let noise = 40.0 * f64::from(t * 7919 % 13 - 6) / 6.0;
             -540.0 * f64::from(-t).exp2().max(0.2) + noise
@@ -131,25 +129,19 @@ mod tests {
         assert_eq!(first(&watch, [-1100.0, -110.0, -110.0]), None);
         // The first steps are judged mildly, from wherever they start.
         let start = (0..100).map(|t| -1000.0 - 20.0 * f64::from(t));
-        assert_eq!(
-            first(&Watch::new(Likelihood::Bernoulli, 64, 100), start),
-            None
-        );
+        assert_eq!(first(&Watch::new(bernoulli(64), 100), start), None);
     }
 
     /// Images of which some cost nothing and some a lot, one at a time, a dozen of a kind after another.
     #[test]
     fn odd_images_in_small_batches_are_no_divergence() {
         let unlike = (0..20_000).map(|t| if t / 12 % 5 < 2 { -530.0 } else { -5.0 });
-        assert_eq!(
-            first(&Watch::new(Likelihood::Bernoulli, 784, 1), unlike),
-            None
-        );
+        assert_eq!(first(&Watch::new(bernoulli(784), 1), unlike), None);
     }
 
     #[test]
     fn what_happened_on_mnist_is_noticed_within_some_steps() {
-        let watch = Watch::new(Likelihood::Bernoulli, 784, 100);
+        let watch = Watch::new(bernoulli(784), 100);
         assert_eq!(first(&watch, [-110.0; 500]), None);
         let (step, Divergence { best, now }) = first(&watch, [-835.0; 100]).unwrap();
         assert!(step < 10, "{step}");
@@ -162,13 +154,13 @@ mod tests {
     /// As on black images that the density of a model has become narrow around.
     #[test]
     fn a_density_falls_deep_and_is_back() {
-        let watch = Watch::new(Likelihood::LogitNormal, 192, 100);
+        let watch = Watch::new(logit_normal(192), 100);
         assert_eq!(first(&watch, [300.0; 500]), None);
         let spikes = (0..1000).map(|t| if t % 50 < 2 { -1e6 } else { 300.0 });
         assert_eq!(first(&watch, spikes), None);
         let (step, _) = first(&watch, [-1e6; 100]).unwrap();
         assert!(step < 20, "{step}");
-        let watch = Watch::new(Likelihood::LogitNormal, 192, 100);
+        let watch = Watch::new(logit_normal(192), 100);
         assert_eq!(first(&watch, [300.0; 500]), None);
         assert!(first(&watch, [-1000.0; 100]).is_some());
     }
@@ -176,23 +168,23 @@ mod tests {
     #[test]
     fn a_training_that_never_learned_is_noticed_too() {
         let growing = (0..200).map(|t| -540.0 - 60.0 * f64::from(t));
-        let (step, _) = first(&Watch::new(Likelihood::Bernoulli, 784, 100), growing).unwrap();
+        let (step, _) = first(&Watch::new(bernoulli(784), 100), growing).unwrap();
         assert!(step <= 100, "{step}");
         let far_beyond = [-540.0, -1e6, -1e6];
         assert_eq!(
-            first(&Watch::new(Likelihood::Bernoulli, 784, 100), far_beyond)
+            first(&Watch::new(bernoulli(784), 100), far_beyond)
                 .unwrap()
                 .0,
             1
         );
         // Not before there is a mean.
-        let resumed = Watch::new(Likelihood::Bernoulli, 784, 100).after(10_000, -100.0);
+        let resumed = Watch::new(bernoulli(784), 100).after(10_000, -100.0);
         assert_eq!(first(&resumed, [-400.0; 100]).unwrap().0, 20);
     }
 
     #[test]
     fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
-        let watch = Watch::new(Likelihood::Bernoulli, 64, 100).after(10_000, -30.0);
+        let watch = Watch::new(bernoulli(64), 100).after(10_000, -30.0);
         assert_eq!(watch.see(-3000.0, false), None);
         assert!(watch.see(-1e6, false).is_some());
     }

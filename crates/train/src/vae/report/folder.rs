@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::run::Run;
-use crate::{disk::replace, run_dir::first_free};
+use crate::run::{disk::replace, first_free};
 
 /// The table, whose runs tell one report from another.
 pub const TABLE: &str = "table.csv";

@@ -1,4 +1,12 @@
-//! `train`: a new run, or one that goes on.
+//! Training: a new run, or one that goes on, of any kind of model.
+
+pub mod learner;
+pub mod loader;
+pub mod optimizer;
+mod progress;
+pub mod rate;
+mod stop;
+pub mod watch;
 
 use std::{
     error::Error,
@@ -14,20 +22,21 @@ use burn::{
 };
 
 use crate::{
-    checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
-    cli::TrainArgs,
-    config::RunConfig,
-    data::{self, EpochLoader, Images, Role, Splits},
-    history::History,
-    learner::{MeanMetric, Trainee},
-    pack,
-    progress::{NoMetricFiles, Progress, say},
-    run_dir::{RunDir, Summary},
-    sample,
-    stop::StopRequest,
-    trained::{Trained, load_weights},
-    watch::Watch,
+    cli::Flags,
+    run::{
+        RunDir, Summary,
+        checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
+        history::History,
+        pack,
+        trained::{Trained, load_weights},
+    },
+    task::{Model, Settings, Task},
+    terminal::say,
 };
+use learner::{MeanMetric, Trainee};
+use loader::Role;
+use progress::{NoMetricFiles, Progress};
+use stop::StopRequest;
 
 /// How a training ended, when nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +53,9 @@ pub enum Ending {
 ///
 /// When anything the user gave cannot be used, when the folder cannot be written, or when training fails;
 /// what was saved before stays.
-pub fn run(args: &TrainArgs) -> Result<Ending> {
-    let session = Session::open(args)?;
-    let ending = if session.done < session.config.epochs.get() {
+pub fn train<T: Task>(flags: &impl Flags<Settings = T::Settings>) -> Result<Ending> {
+    let session = Session::<T>::open(flags)?;
+    let ending = if session.done < session.epochs() {
         session.train()?
     } else {
         Ending::Complete
@@ -56,55 +65,56 @@ pub fn run(args: &TrainArgs) -> Result<Ending> {
 }
 
 /// A run that is being trained.
-struct Session {
+struct Session<T: Task> {
     run: RunDir,
     /// Held for as long as this lives.
     _lock: Option<File>,
-    config: RunConfig,
+    task: T,
     device: Device,
-    splits: Splits,
     /// The epochs of the last checkpoint, which training goes on from.
     done: usize,
     history: Arc<Mutex<History>>,
 }
 
-impl Session {
-    fn open(args: &TrainArgs) -> Result<Self> {
-        let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
+impl<T: Task> Session<T> {
+    fn open(flags: &impl Flags<Settings = T::Settings>) -> Result<Self> {
+        let resumed = flags
+            .run()
+            .resume
+            .as_deref()
+            .map(RunDir::open)
+            .transpose()?;
         let mut lock = resumed.as_ref().map(RunDir::lock).transpose()?.flatten();
-        let config = match &resumed {
-            Some(run) => args.apply(run.config()?),
-            None => args.config()?,
+        let settings = match &resumed {
+            Some(run) => flags.apply(run.settings()?),
+            None => flags.settings()?,
         };
-        let device = config.backend.device()?;
-        let splits = data::load(&config.dataset, config.data_dir.as_deref())?;
-        let config = config.absolute()?;
-        config.validate(splits.train.pixels_per_image())?;
-        splits.check(config.binarization)?;
-        let config = config.into_saved();
+        let device = settings.training().backend.device()?;
+        let task = T::open(settings.into_saved()?)?;
 
         // Nothing is written before all that the user gave is known to be good.
         let run = match resumed {
             Some(run) => run,
             None => {
-                let run = RunDir::create(args.output.as_deref(), &config)?;
+                let run = RunDir::create(flags.run().output.as_deref(), task.settings())?;
                 lock = run.lock()?;
                 run
             }
         };
         let done = run.checkpoints().last().copied().unwrap_or(0);
         ensure!(
-            done <= config.epochs.get(),
+            done <= task.settings().training().epochs.get(),
             "{} has {done} epochs already, and --epochs is how many there will be in all: give {done} or more",
             run.path().display()
         );
-        let mut history = History::load(&run.metrics_file())?;
+        let mut history = History::load(&run.metrics_file(), T::Model::MEASURED)?;
         // Two rows may come before the first checkpoint, which is saved while the second epoch is trained.
         ensure!(
             done > 0 || (history.len() <= 2 && !run.model_file().exists()),
             "{run} has no checkpoint left to go on from, and training from the start would replace its results: \
-             begin a new run with --config {run}/config.json",
-            run = run.path().display()
+             begin a new run with {command} --config {run}/config.json",
+            run = run.path().display(),
+            command = T::Settings::TASK.command(),
         );
         history.truncate(done);
         ensure!(
@@ -117,49 +127,53 @@ impl Session {
         Ok(Self {
             run,
             _lock: lock,
-            config,
+            task,
             device,
-            splits,
             done,
             history: Arc::new(Mutex::new(history)),
         })
     }
 
+    /// In all.
+    fn epochs(&self) -> usize {
+        self.task.settings().training().epochs.get()
+    }
+
     /// Hands everything to burn-train.
     fn train(&self) -> Result<Ending> {
-        let (config, path) = (&self.config, self.run.path());
-        let origin = Origin::new(config, &self.splits);
-        let model = self.model();
-        self.introduce(&model);
+        let path = self.run.path();
+        let origin = Origin::of(&self.task);
+        let trainee = self.trainee();
+        self.introduce(&trainee);
         if self.done > 0 {
-            check_checkpoint(
-                &self.run,
-                &model,
-                self.done,
-                &origin,
-                self.splits.train.side(),
-            )?;
+            check_checkpoint(&self.run, &trainee, self.done, &origin, &self.task)?;
         }
         let [model_files, optim_files, scheduler_files] =
             PartFiles::new(&self.run, origin, self.history.clone());
-        self.run.save_config(config)?;
+        self.run.save_settings(self.task.settings())?;
 
         let interrupter = Interrupter::new();
         let stop = StopRequest::default();
-        let progress = Progress::new(self.history.clone(), interrupter.clone(), stop.clone());
+        let measured = T::Model::MEASURED;
+        let progress = Progress::new(
+            self.history.clone(),
+            measured,
+            interrupter.clone(),
+            stop.clone(),
+        );
         stop.listen(interrupter.clone(), !progress.is_dashboard())?;
-        let train = self.loader(&self.splits.train, Role::Train);
-        let valid = self.loader(&self.splits.valid, Role::Valid);
-        let mut training = SupervisedTraining::new(path, train, valid)
-            .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into())
-            .metrics((
-                MeanMetric::elbo(),
-                MeanMetric::reconstruction(),
-                MeanMetric::kl(),
-            ))
+        let loader = |role| self.task.loader(role, self.done + 1, &self.device);
+        let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
+            .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into());
+        for metric in MeanMetric::terms(measured.terms) {
+            training = training
+                .metric_train_numeric(metric.clone())
+                .metric_valid_numeric(metric);
+        }
+        let mut training = training
             .metric_train_numeric(MeanMetric::gradient_norm())
             .metric_train_numeric(MeanMetric::clipped())
-            .metric_valid_numeric(MeanMetric::raw_elbo())
+            .metric_valid_numeric(MeanMetric::raw(measured.terms))
             .with_metric_logger(NoMetricFiles)
             .with_application_logger(None)
             .with_custom_checkpointers(model_files, optim_files, scheduler_files)
@@ -167,73 +181,45 @@ impl Session {
             .early_stopping(stop)
             .with_interrupter(interrupter)
             .renderer(Box::new(progress))
-            .num_epochs(config.epochs.get());
+            .num_epochs(self.epochs());
         if self.done > 0 {
             training = training.checkpoint(self.done);
         }
-        let rate = config
-            .rate(self.splits.train.len())
-            .with_flow(config.flow_lr);
-        let result = training.launch(Learner::new(model, config.optimizer.init(), rate));
+        let optimizer = self.task.settings().training().optimizer.init();
+        let rate = self.task.rate().scheduler(self.task.own_rate());
+        let result = training.launch(Learner::new(trainee, optimizer, rate));
         // Gives the terminal back before anything else is said.
         drop(result.renderer);
         self.ending(result.error.as_deref())
     }
 
     /// The model that epoch 1 starts from.
-    fn model(&self) -> Trainee {
-        self.device.seed(self.config.seed);
-        let pixels = self.splits.train.pixels_per_image();
+    fn trainee(&self) -> Trainee<T::Model> {
+        self.device.seed(self.task.settings().training().seed);
         let device = self.device.clone().autodiff();
-        let vae = self.config.model(pixels).init(&device);
-        let steps = self
-            .splits
-            .train
-            .len()
-            .div_ceil(self.config.batch_size.get());
-        let mut watch = Watch::new(
-            self.config.likelihood(),
-            pixels,
-            self.config.batch_size.get(),
-        );
+        let (model, steps) = (self.task.model(&device), self.task.steps());
+        let mut watch = self.task.watch();
         let history = self.history.lock().expect("no panic while locked");
         if let Some(best) = history.best_in_training() {
             watch = watch.after(self.done * steps, best);
         }
-        Trainee::new(vae, self.config.anneal, steps, &device)
+        Trainee::new(model, steps, &device)
             .after(self.done)
             .watched(watch)
     }
 
-    fn loader(&self, images: &Images, role: Role) -> Arc<EpochLoader> {
-        let (batching, next) = (self.config.batching(), self.done + 1);
-        Arc::new(EpochLoader::new(
-            images.clone(),
-            role,
-            batching,
-            next,
-            self.device.clone(),
-        ))
-    }
-
-    fn introduce(&self, model: &Trainee) {
-        let side = self.splits.train.side();
+    fn introduce(&self, trainee: &Trainee<T::Model>) {
         say(format_args!(
-            "{} in {}: {} ({} training, {} validation and {} test images of {side} x {side}), \
-             K = {}, {} weights, on {}",
+            "{} in {}: {}, {} weights, on {}",
             if self.done > 0 {
                 "resuming"
             } else {
                 "training"
             },
             self.run.path().display(),
-            self.config.dataset,
-            self.splits.train.len(),
-            self.splits.valid.len(),
-            self.splits.test.len(),
-            self.config.layers,
-            model.vae.num_params(),
-            self.config.backend,
+            self.task.describe(),
+            trainee.model.num_params(),
+            self.task.settings().training().backend,
         ));
     }
 
@@ -247,7 +233,7 @@ impl Session {
             };
             bail!("training stopped: {}; {rest}", describe(error));
         }
-        if saved == self.config.epochs.get() {
+        if saved == self.epochs() {
             return Ok(Ending::Complete);
         }
         let at = match saved {
@@ -255,7 +241,8 @@ impl Session {
             saved => format!("after epoch {saved}, which is saved"),
         };
         say(format_args!(
-            "stopped {at}; go on with: cargo run -p train -- --resume {path}"
+            "stopped {at}; go on with: {} --resume {path}",
+            T::Settings::TASK.cargo_command()
         ));
         Ok(Ending::Stopped)
     }
@@ -266,10 +253,11 @@ impl Session {
         let Some(&epochs) = run.checkpoints().last() else {
             return Ok(());
         };
-        let best = run.best()?;
-        let origin = Origin::new(&self.config, &self.splits);
-        let trained = Trained::new(&run, self.config, self.device, self.splits)?;
-        let model = trained.vae.clone().into_record().into_bytes()?;
+        let measured = T::Model::MEASURED;
+        let best = run.best(measured)?;
+        let origin = Origin::of(&self.task);
+        let trained = Trained::of_epoch(&run, None, self.task, self.device)?;
+        let model = trained.model.clone().into_record().into_bytes()?;
         run.write("model.bpk", &model)?;
 
         let mut history = self.history.lock().expect("not poisoned");
@@ -279,11 +267,12 @@ impl Session {
         let summary = Summary {
             epochs,
             best_epoch: best.epoch,
-            valid_elbo: best.valid_elbo,
-            valid_kl: best.valid_kl,
-            weights: trained.vae.num_params(),
+            valid: (measured.terms.iter().zip(&best.valid))
+                .map(|(term, value)| (term.column.to_owned(), *value))
+                .collect(),
+            weights: trained.model.num_params(),
             seconds,
-            backend: trained.config.backend,
+            backend: trained.task.settings().training().backend,
             model: Sum::of(&model),
             origin,
         };
@@ -291,14 +280,18 @@ impl Session {
         json.push('\n');
         run.write("summary.json", json.as_bytes())?;
         let last = match last {
-            Some(last) if last.epoch != best.epoch => format!(", the last {:.2}", last.valid_elbo),
+            Some(last) if last.epoch != best.epoch => {
+                format!(", the last {:.2}", last.valid_score())
+            }
             _ => String::new(),
         };
         say(format_args!(
-            "best epoch {} of {epochs}: validation ELBO {:.2} nats{last}; {seconds:.1} s of training",
-            best.epoch, best.valid_elbo
+            "best epoch {} of {epochs}: validation {} {:.2} nats{last}; {seconds:.1} s of training",
+            best.epoch,
+            measured.terms[0].name,
+            best.valid_score()
         ));
-        sample::draw(&run, &trained)?;
+        T::draw(&run, &trained)?;
         say(format_args!(
             "evaluate it with:                  cargo run -p train -- evaluate {}",
             run.path().display()
@@ -308,14 +301,14 @@ impl Session {
 }
 
 /// burn-train panics on a checkpoint that it cannot load, so it is tried first.
-fn check_checkpoint(
+fn check_checkpoint<T: Task>(
     run: &RunDir,
-    model: &Trainee,
+    trainee: &Trainee<T::Model>,
     epoch: usize,
     origin: &Origin,
-    side: usize,
+    task: &T,
 ) -> Result<()> {
-    load_weights(run, model.clone(), epoch, origin, side)?;
+    load_weights(run, trainee.clone(), epoch, origin, task)?;
     let read = |part| {
         let (file, bytes) = checkpoint::read(run, epoch, part, origin)?;
         anyhow::Ok((file, Bytes::from_bytes_vec(bytes)))

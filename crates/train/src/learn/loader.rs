@@ -8,20 +8,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
-use super::{Binarization, FIXED_EPOCH, Images};
-use crate::random::{Purpose, fill_normal, permutation, stream};
+use crate::random::{FIXED_EPOCH, permutation};
 
-/// What a training or a validation step needs.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// What the model sees of the images, `[batch, pixels]`.
-    pub images: Tensor<2>,
-    /// Standard normal noise, `[batch, latent_dim]`.
-    pub noise: Tensor<2>,
+/// What a step is given.
+pub trait Batch: Clone + Send + 'static {
     /// Which batch it is.
-    pub at: StepNumber,
+    fn at(&self) -> StepNumber;
+}
+
+/// What batches are made of.
+pub trait Examples: Clone + Send + Sync + 'static {
+    type Batch: Batch;
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// The batch of the examples `indexes`, as they are at this step. What becomes of an example depends on it and the
+    /// epoch (in validation on nothing else), and not on its place in a batch.
+    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> Self::Batch;
 }
 
 /// Where in a training a step is.
@@ -49,56 +55,57 @@ impl fmt::Display for StepNumber {
     }
 }
 
-/// How batches are made.
-#[derive(Clone, Copy, Debug)]
-pub struct Batching {
-    /// From grey levels to zeros and ones; none for patches.
-    pub binarization: Option<Binarization>,
-    /// Images in a batch; the last one of an epoch has what remains.
-    pub batch_size: NonZeroUsize,
-    /// Numbers of noise for each image.
-    pub latent_dim: usize,
-    /// The seed of the run.
-    pub seed: u64,
-}
-
 /// What batches are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Another order, binarisation or patch, and noise in each epoch.
+    /// Another order, and other random numbers, in each epoch.
     Train,
     /// The same batches, in the order of the data set, in each epoch.
     Valid,
 }
 
+impl Role {
+    /// What random numbers are keyed by where they differ by epoch in training alone.
+    pub fn key_epoch(self, epoch: usize) -> u64 {
+        match self {
+            Self::Train => epoch as u64,
+            Self::Valid => FIXED_EPOCH,
+        }
+    }
+}
+
 /// Gives the batches of the next epoch at each call of [`DataLoader::iter`].
 ///
-/// What an epoch holds depends on its number, not on the epochs that this loader gave before, and
-/// what an image becomes in an epoch does not depend on its place in a batch.
-pub struct EpochLoader {
-    images: Images,
+/// What an epoch holds depends on its number, not on the epochs that this loader gave before.
+pub struct EpochLoader<E> {
+    examples: E,
     role: Role,
-    batching: Batching,
+    batch_size: NonZeroUsize,
+    /// Of the order of the examples in training.
+    seed: u64,
     device: Device,
     /// The part of the order of each epoch that this loader gives.
     window: Range<usize>,
     next_epoch: AtomicUsize,
 }
 
-impl EpochLoader {
-    /// A loader of all `images`, onto `device`; `first_epoch` is 1, or more after a restart.
+impl<E: Examples> EpochLoader<E> {
+    /// A loader of all `examples`, in batches of `batch_size` (the last one of an epoch has what remains) onto `device`;
+    /// `first_epoch` is 1, or more after a restart.
     pub fn new(
-        images: Images,
+        examples: E,
         role: Role,
-        batching: Batching,
+        batch_size: NonZeroUsize,
+        seed: u64,
         first_epoch: usize,
         device: Device,
     ) -> Self {
         Self {
-            window: 0..images.len(),
-            images,
+            window: 0..examples.len(),
+            examples,
             role,
-            batching,
+            batch_size,
+            seed,
             device,
             next_epoch: first_epoch.into(),
         }
@@ -106,58 +113,28 @@ impl EpochLoader {
 
     /// The number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.window.len().div_ceil(self.batching.batch_size.get())
+        self.window.len().div_ceil(self.batch_size.get())
     }
 
-    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<Batch>> {
+    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<E::Batch>> {
         Arc::new(Self {
-            images: self.images.clone(),
+            examples: self.examples.clone(),
             role: self.role,
-            batching: self.batching,
+            batch_size: self.batch_size,
+            seed: self.seed,
             device,
             window,
             next_epoch: self.next_epoch.load(Ordering::Relaxed).into(),
         })
     }
-
-    fn batch(&self, indexes: &[usize], at: StepNumber) -> Batch {
-        let Batching {
-            binarization,
-            latent_dim,
-            seed,
-            ..
-        } = self.batching;
-        let (purpose, key_epoch) = match self.role {
-            Role::Train => (Purpose::TrainNoise, at.epoch as u64),
-            Role::Valid => (Purpose::ValidNoise, FIXED_EPOCH),
-        };
-        let (rows, pixels) = (indexes.len(), self.images.pixels_per_image());
-        let mut images = vec![0.0; rows * pixels];
-        let mut noise = vec![0.0; rows * latent_dim];
-        for (row, &index) in indexes.iter().enumerate() {
-            let image = &mut images[row * pixels..][..pixels];
-            (self.images).see(index, binarization, seed, key_epoch, image);
-
-            let position = self.images.position(index) as u64;
-            let mut rng = stream(seed, purpose, key_epoch, position);
-            fill_normal(&mut rng, &mut noise[row * latent_dim..][..latent_dim]);
-        }
-        let tensor =
-            |values, width| Tensor::from_data(TensorData::new(values, [rows, width]), &self.device);
-        Batch {
-            images: tensor(images, pixels),
-            noise: tensor(noise, latent_dim),
-            at,
-        }
-    }
 }
 
-impl DataLoader<Batch> for EpochLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+impl<E: Examples> DataLoader<E::Batch> for EpochLoader<E> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<E::Batch> + 'a> {
         let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
         let order = match self.role {
             Role::Train => {
-                let order = permutation(self.batching.seed, epoch as u64, self.images.len());
+                let order = permutation(self.seed, epoch as u64, self.examples.len());
                 order[self.window.clone()].to_vec()
             }
             Role::Valid => self.window.clone().collect(),
@@ -174,43 +151,45 @@ impl DataLoader<Batch> for EpochLoader {
         self.window.len()
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<E::Batch>> {
         self.derive(self.window.clone(), device.clone())
     }
 
     /// Items `start..end` of the order of each epoch: loaders of adjoining slices give together
     /// what this one gives, whatever the shuffling.
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<E::Batch>> {
         let first = self.window.start;
         self.derive(first + start..first + end, self.device.clone())
     }
 }
 
 /// The batches of one epoch.
-struct Epoch<'a> {
-    loader: &'a EpochLoader,
+struct Epoch<'a, E> {
+    loader: &'a EpochLoader<E>,
     epoch: usize,
     order: Vec<usize>,
     done: usize,
 }
 
-impl Iterator for Epoch<'_> {
-    type Item = Result<Batch, DatasetError>;
+impl<E: Examples> Iterator for Epoch<'_, E> {
+    type Item = Result<E::Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let size = self.loader.batching.batch_size.get();
+        let loader = self.loader;
+        let size = loader.batch_size.get();
         let indexes = self.order[self.done..].chunks(size).next()?;
         let at = StepNumber {
             epoch: self.epoch,
             step: self.done / size + 1,
-            steps: self.loader.num_batches(),
+            steps: loader.num_batches(),
         };
         self.done += indexes.len();
-        Some(Ok(self.loader.batch(indexes, at)))
+        let batch = (loader.examples).batch(indexes, loader.role, at, &loader.device);
+        Some(Ok(batch))
     }
 }
 
-impl DataLoaderIterator<Batch> for Epoch<'_> {
+impl<E: Examples> DataLoaderIterator<E::Batch> for Epoch<'_, E> {
     fn progress(&self) -> Progress {
         Progress::new(self.done, self.order.len(), Some("items".into()))
     }
@@ -218,24 +197,32 @@ impl DataLoaderIterator<Batch> for Epoch<'_> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Tensor;
+    use flow_vae::Annealing;
+
     use super::*;
+    use crate::{
+        data::{Binarization, Images},
+        vae::{ImageBatch, SeenImages},
+    };
 
     /// Eleven images of 3 x 3 pixels in batches of four. Pixel `bit` of image i is white if i has
     /// that bit and black otherwise, so that binarisation leaves the images recognisable.
-    fn loader(role: Role, first_epoch: usize) -> EpochLoader {
+    fn loader(role: Role, first_epoch: usize) -> EpochLoader<SeenImages> {
         let pixels = (0..11u16).flat_map(|i| (0..9).map(move |bit| 255 * (i >> bit & 1) as u8));
-        let batching = Batching {
+        let examples = SeenImages {
+            images: Images::new(3, pixels.collect()),
             binarization: Some(Binarization::Dynamic),
-            batch_size: NonZeroUsize::new(4).unwrap(),
             latent_dim: 2,
             seed: 9,
+            anneal: Annealing::None,
         };
-        let images = Images::new(3, pixels.collect());
-        EpochLoader::new(images, role, batching, first_epoch, Device::flex())
+        let batch_size = NonZeroUsize::new(4).unwrap();
+        EpochLoader::new(examples, role, batch_size, 9, first_epoch, Device::flex())
     }
 
     /// The rows (image, noise) of the next epoch.
-    fn rows(loader: &dyn DataLoader<Batch>) -> Vec<(Vec<f32>, Vec<f32>)> {
+    fn rows(loader: &dyn DataLoader<ImageBatch>) -> Vec<(Vec<f32>, Vec<f32>)> {
         let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().unwrap();
         loader
             .iter()

@@ -5,13 +5,11 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    io::{ErrorKind, IsTerminal, Write},
+    io::IsTerminal,
     sync::{Arc, Mutex},
     time::Instant,
 };
 
-use anyhow::{Context, Result};
 use burn::train::{
     Interrupter, LearnerSummary,
     checkpoint::CheckpointerError,
@@ -25,45 +23,19 @@ use burn::train::{
         MetricsRendererTraining, tui::TuiMetricsRendererWrapper,
     },
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
+use super::{learner::MeanMetric, stop::StopRequest};
 use crate::{
-    history::{EpochRow, History},
-    stop::StopRequest,
+    run::history::{EpochRow, History},
+    task::Measured,
+    terminal::{bar, say},
 };
-
-/// A line on standard output about a work that goes on whoever reads it.
-pub fn say(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// A line on standard error, if anybody is there: a terminal may have closed.
-pub fn warn(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// A line on standard output that is what a command is for. A reader that went away wants no more.
-///
-/// # Errors
-///
-/// When it cannot be written.
-pub fn print(line: impl fmt::Display) -> Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
-}
-
-/// A progress bar on standard error; hidden where that is no terminal.
-pub fn bar(length: u64, unit: &str) -> ProgressBar {
-    let style = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{eta}} left");
-    let style = ProgressStyle::with_template(&style).expect("the template is valid");
-    ProgressBar::new(length).with_style(style)
-}
 
 /// Listens to a training run.
 pub struct Progress {
     history: Arc<Mutex<History>>,
+    measured: &'static Measured,
     /// Stops the run when the metrics cannot be written.
     interrupter: Interrupter,
     stop: StopRequest,
@@ -73,7 +45,7 @@ pub struct Progress {
     names: HashMap<MetricId, MetricName>,
     row: EpochRow,
     epochs: usize,
-    images: usize,
+    items: usize,
     started: Instant,
 }
 
@@ -84,7 +56,12 @@ enum Display {
 
 impl Progress {
     /// Shows the dashboard on a terminal, where its quit key goes to `stop`; lines elsewhere.
-    pub fn new(history: Arc<Mutex<History>>, interrupter: Interrupter, stop: StopRequest) -> Self {
+    pub fn new(
+        history: Arc<Mutex<History>>,
+        measured: &'static Measured,
+        interrupter: Interrupter,
+        stop: StopRequest,
+    ) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         let display = if terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
             Display::Dashboard(Box::new(TuiMetricsRendererWrapper::new(
@@ -92,18 +69,19 @@ impl Progress {
                 None,
             )))
         } else {
-            Display::Lines(bar(0, "images"))
+            Display::Lines(bar(0, &format!("{}s", measured.item)))
         };
         Self {
             history,
+            measured,
             interrupter,
             stop,
             answered: false,
             display,
             names: HashMap::new(),
-            row: EpochRow::default(),
+            row: EpochRow::empty(measured),
             epochs: 0,
-            images: 0,
+            items: 0,
             started: Instant::now(),
         }
     }
@@ -136,36 +114,42 @@ impl Progress {
         let MetricState::Numeric(entry, Some(NumericEntry::Final(value))) = state else {
             return;
         };
-        let name = self.names.get(&entry.metric_id).map(|name| name.as_str());
-        let row = &mut self.row;
-        let field = match (split, name) {
-            (Split::Train, Some("ELBO")) => &mut row.train_elbo,
-            (Split::Train, Some("Reconstruction")) => &mut row.train_reconstruction,
-            (Split::Train, Some("KL")) => &mut row.train_kl,
-            (Split::Train, Some("Gradient norm")) => &mut row.gradient_norm,
-            (Split::Train, Some("Clipped")) => &mut row.clipped,
-            (Split::Valid, Some("ELBO")) => &mut row.valid_elbo,
-            (Split::Valid, Some("Reconstruction")) => &mut row.valid_reconstruction,
-            (Split::Valid, Some("KL")) => &mut row.valid_kl,
-            (Split::Valid, Some("ELBO, not averaged")) => &mut row.valid_elbo_not_averaged,
-            _ => return,
+        let Some(name) = self.names.get(&entry.metric_id) else {
+            return;
         };
-        *field = *value;
+        let terms = self.measured.terms;
+        let row = &mut self.row;
+        let of_split = match split {
+            Split::Train => &mut row.train,
+            Split::Valid => &mut row.valid,
+            Split::Test(_) => return,
+        };
+        if let Some(i) = terms.iter().position(|term| term.name == name.as_str()) {
+            of_split[i] = *value;
+        } else if *name.as_ref() == MeanMetric::raw_name(terms) {
+            row.valid_not_averaged = *value;
+        } else if name.as_str() == "Gradient norm" {
+            row.gradient_norm = *value;
+        } else if name.as_str() == "Clipped" {
+            row.clipped = *value;
+        }
     }
 
     fn line(&self) -> String {
         let row = &self.row;
         let width = self.epochs.to_string().len();
+        let terms = (self.measured.terms.iter().zip(&row.train))
+            .map(|(term, value)| format!("  {} {value:8.2}", term.name));
         format!(
-            "epoch {:>width$}/{}  ELBO {:8.2}  reconstruction {:8.2}  KL {:6.2}  validation ELBO {:8.2}  {:5.1} s  {:6.0} images/s",
+            "epoch {:>width$}/{}{}  validation {} {:8.2}  {:5.1} s  {:6.0} {}s/s",
             row.epoch,
             self.epochs,
-            row.train_elbo,
-            row.train_reconstruction,
-            row.train_kl,
-            row.valid_elbo,
+            terms.collect::<String>(),
+            self.measured.terms[0].name,
+            row.valid_score(),
             row.seconds,
-            row.images_per_second,
+            row.items_per_second,
+            self.measured.item,
         )
     }
 }
@@ -179,7 +163,7 @@ impl TrainingProgressLogger for Progress {
     }
 
     fn start_split(&mut self, split: &str, items: usize) {
-        self.images = items;
+        self.items = items;
         self.answered = false;
         self.started = Instant::now();
         match &mut self.display {
@@ -218,7 +202,7 @@ impl TrainingProgressLogger for Progress {
             .history
             .lock()
             .expect("no panic while locked")
-            .push(self.row);
+            .push(self.row.clone());
         if let Err(error) = written {
             let error = std::io::Error::new(error.kind(), format!("metrics.csv: {error}"));
             self.interrupter.fail(CheckpointerError::IOError(error));
@@ -249,7 +233,7 @@ impl MetricsRendererTraining for Progress {
         self.keep(&state, &Split::Train);
         // Set with every item, so that at the end it is the time of the last one.
         self.row.seconds = self.started.elapsed().as_secs_f64();
-        self.row.images_per_second = self.images as f64 / self.row.seconds;
+        self.row.items_per_second = self.items as f64 / self.row.seconds;
         self.answer();
         if let Some(dashboard) = self.dashboard() {
             dashboard.update_train(state);
@@ -340,20 +324,21 @@ impl MetricLogger for NoMetricFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vae::MEASURED as VAE;
 
     /// Its means may be of a part of the images, and no checkpoint comes after it.
     #[test]
     fn an_epoch_that_was_cut_short_has_no_row() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("metrics.csv");
-        let history = Arc::new(Mutex::new(History::load(&file).unwrap()));
+        let history = Arc::new(Mutex::new(History::load(&file, VAE).unwrap()));
         let interrupter = Interrupter::new();
         let stop = StopRequest::default();
-        let mut progress = Progress::new(history.clone(), interrupter.clone(), stop);
+        let mut progress = Progress::new(history.clone(), VAE, interrupter.clone(), stop);
         progress.update_epoch(1);
         interrupter.stop(Some("interrupted"));
         progress.update_epoch(2);
         assert_eq!(history.lock().unwrap().len(), 1);
-        assert_eq!(History::load(&file).unwrap().len(), 1);
+        assert_eq!(History::load(&file, VAE).unwrap().len(), 1);
     }
 }

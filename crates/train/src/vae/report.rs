@@ -1,4 +1,4 @@
-//! `train report`: what runs have come to, as tables, learning curves and a page.
+//! `train report`: what runs of VAEs have come to, as tables, learning curves and a page.
 
 mod curves;
 mod folder;
@@ -8,7 +8,7 @@ pub mod table;
 
 use anyhow::Result;
 
-use crate::{cli::ReportArgs, progress::print};
+use crate::{cli::ReportArgs, terminal::print};
 use folder::Folder;
 use table::Table;
 

@@ -9,10 +9,15 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    config::RunConfig,
-    evaluate::{Row, Split},
-    history::{EpochRow, History},
-    run_dir::{RunDir, Summary},
+    run::{
+        RunDir, Summary,
+        history::{EpochRow, History},
+    },
+    vae::{
+        MEASURED, VaeSettings,
+        evaluate::{Row, Split},
+        sample,
+    },
 };
 
 /// The noise seed whose evaluations are reported, which `train evaluate` takes by default.
@@ -24,7 +29,7 @@ pub struct Run {
     pub path: PathBuf,
     /// What tells it from the others.
     pub name: String,
-    pub config: RunConfig,
+    pub settings: VaeSettings,
     pub history: History,
     /// The epoch that `train evaluate` takes.
     pub best: Option<EpochRow>,
@@ -73,8 +78,8 @@ fn folder_name(path: &Path) -> Option<String> {
 
 impl Run {
     fn read(run: &RunDir) -> Result<Self> {
-        let config = run.config()?;
-        let history = History::load(&run.metrics_file())?;
+        let settings: VaeSettings = run.settings()?;
+        let history = History::load(&run.metrics_file(), MEASURED)?;
         // What is kept without its checkpoints is finished.
         let saved = run.checkpoints();
         let best = history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch));
@@ -82,11 +87,11 @@ impl Run {
         let all = rows.len();
         let taken = rows.into_iter().filter(|row| {
             row.split == Split::Test
-                && row.binarization == config.binarization
+                && row.binarization == settings.binarization
                 && row.noise_seed == NOISE_SEED
                 && row
                     .epoch
-                    .is_some_and(|epoch| best.is_some_and(|best| best.epoch == epoch))
+                    .is_some_and(|epoch| best.as_ref().is_some_and(|best| best.epoch == epoch))
         });
         let evaluations: BTreeMap<usize, Row> = taken.map(|row| (row.samples, row)).collect();
         Ok(Self {
@@ -97,20 +102,20 @@ impl Run {
             summary: run.summary()?,
             left_out: all - evaluations.len(),
             evaluations,
-            samples: run.read(crate::sample::SAMPLES_FILE)?,
-            reconstructions: run.read(crate::sample::RECONSTRUCTIONS_FILE)?,
-            config,
+            samples: run.read(sample::SAMPLES_FILE)?,
+            reconstructions: run.read(sample::RECONSTRUCTIONS_FILE)?,
+            settings,
         })
     }
 
     /// Whether all its epochs are done.
     pub fn is_complete(&self) -> bool {
-        self.history.len() >= self.config.epochs.get()
+        self.history.len() >= self.settings.training.epochs.get()
     }
 
     /// How its images became black and white; nothing where they didn't.
     pub fn binarization(&self) -> String {
-        (self.config.binarization).map_or(String::new(), |how| how.to_string())
+        (self.settings.binarization).map_or(String::new(), |how| how.to_string())
     }
 
     /// The evaluation with the most samples.
@@ -119,11 +124,12 @@ impl Run {
     }
 
     /// What runs that differ only by seed have in common; where the data lie matters to none of them.
-    pub fn but_for_the_seed(&self) -> RunConfig {
-        RunConfig {
-            seed: 0,
+    pub fn but_for_the_seed(&self) -> VaeSettings {
+        let mut settings = VaeSettings {
             data_dir: None,
-            ..self.config.clone()
-        }
+            ..self.settings.clone()
+        };
+        settings.training.seed = 0;
+        settings
     }
 }

@@ -1,4 +1,4 @@
-//! The VAE as burn-train's learner sees it: a step, its output, the metrics of it.
+//! A model as burn-train's learner sees it: a step, its output, the metrics of it.
 
 use std::sync::Arc;
 
@@ -17,41 +17,37 @@ use burn::{
         },
     },
 };
-use flow_vae::{Annealing, BoundTerms, Vae};
 use fused_optim::{GradientClip, WeightAverage};
 
-use crate::{
-    data::{Batch, StepNumber},
+use super::{
+    loader::{Batch, StepNumber},
     watch::{Divergence, Watch},
 };
+use crate::task::{Model, Score, Term};
 
-/// The model, the loss it is trained with, and what training remembers of its weights and gradients.
+/// The model, and what training remembers of its weights and gradients.
 #[derive(Module, Debug)]
-pub struct Trainee {
+pub struct Trainee<M: Module> {
     /// What is trained.
-    pub vae: Vae,
+    pub model: M,
     /// What is validated and used.
-    average: WeightAverage<Vae>,
+    average: WeightAverage<M>,
     clip: GradientClip,
     /// The updates of an epoch, at whose end the average is up to date.
     #[module(skip)]
     steps: usize,
     #[module(skip)]
-    anneal: Annealing,
-    #[module(skip)]
     watch: Option<Watch>,
 }
 
-impl Trainee {
+impl<M: Module> Trainee<M> {
     /// Before its first epoch, of `steps` updates.
-    pub fn new(vae: Vae, anneal: Annealing, steps: usize, device: &Device) -> Self {
-        let vae = vae.materialize();
+    pub fn new(model: M, steps: usize, device: &Device) -> Self {
         Self {
-            average: WeightAverage::new(&vae),
-            vae,
+            average: WeightAverage::new(&model),
+            model,
             clip: GradientClip::new(device),
             steps,
-            anneal,
             watch: None,
         }
     }
@@ -65,7 +61,7 @@ impl Trainee {
     }
 
     /// The model with its weights averaged over the last part of training.
-    pub fn averaged(&self) -> &Vae {
+    pub fn averaged(&self) -> &M {
         self.average.model()
     }
 
@@ -78,18 +74,17 @@ impl Trainee {
     }
 }
 
-impl TrainStep for Trainee {
-    type Input = Batch;
+impl<M: Model> TrainStep for Trainee<M> {
+    type Input = M::Batch;
     type Output = StepOutput;
 
-    fn step(&self, batch: Batch) -> TrainOutput<StepOutput> {
-        let at = batch.at;
-        let terms = self.vae.terms(batch.images, batch.noise);
-        let loss = self.anneal.loss(&terms, at.updates()).mean();
-        let gradients = loss.backward();
-        let mut output = StepOutput::new(&terms, loss, self.clip.last(), at);
+    fn step(&self, batch: M::Batch) -> TrainOutput<StepOutput> {
+        let at = batch.at();
+        let score = self.model.score(batch);
+        let gradients = score.loss.backward();
+        let raw = score.loss.clone();
+        let mut output = StepOutput::new(M::MEASURED.terms, score, raw, self.clip.last(), at);
         output.watch = self.watch.clone();
-        output.maximised = self.anneal.beta(at.updates()) == 1.0;
         TrainOutput::new(self, gradients, output)
     }
 
@@ -99,75 +94,77 @@ impl TrainStep for Trainee {
         rate: ModuleLearningRate,
         gradients: GradientsParams,
     ) -> Self {
-        let gradients = self.clip.clip(&self.vae, gradients);
+        let gradients = self.clip.clip(&self.model, gradients);
         let stepped = optimizer.step(rate, self, gradients);
-        let mut average = stepped.average.follow(&stepped.vae);
+        let mut average = stepped.average.follow(&stepped.model);
         if average.updates().is_multiple_of(stepped.steps) {
-            average = average.up_to_date(&stepped.vae);
+            average = average.up_to_date(&stepped.model);
         }
         Self { average, ..stepped }
     }
 }
 
-impl InferenceStep for Trainee {
-    type Input = Batch;
+impl<M: Model> InferenceStep for Trainee<M> {
+    type Input = M::Batch;
     type Output = StepOutput;
 
-    fn step(&self, batch: Batch) -> StepOutput {
-        let raw = self.vae.terms(batch.images.clone(), batch.noise.clone());
-        let terms = self.averaged().terms(batch.images, batch.noise);
-        StepOutput::new(&terms, raw.elbo().mean(), self.clip.last(), batch.at)
+    fn step(&self, batch: M::Batch) -> StepOutput {
+        let at = batch.at();
+        let raw = self.model.score(batch.clone()).terms.swap_remove(0);
+        let score = self.averaged().score(batch);
+        StepOutput::new(M::MEASURED.terms, score, raw, self.clip.last(), at)
     }
 }
 
 /// What a step reports: on the device until [`ItemLazy::sync`], then on the host.
 pub struct StepOutput {
-    /// ELBO, reconstruction, KL, and a number of the weights that are not averaged: the loss of a step of training, the
-    /// ELBO of one of validation; the last gradient's norm and what it was multiplied by.
+    measured: &'static [Term],
+    /// The measured terms, and a number of the weights that are not averaged: the loss of a step of training, the first
+    /// term of one of validation; the last gradient's norm and what it was multiplied by.
     on_device: Tensor<1>,
     means: Means,
     at: StepNumber,
-    /// Looks at the ELBO of a step of training.
+    /// Looks at the first term of a step of training.
     watch: Option<Watch>,
-    /// Whether it is the ELBO that is being maximised.
+    /// Whether it is that which is being maximised.
     maximised: bool,
 }
 
-/// Means over a batch, in nats per image, and what the optimiser did before it.
-#[derive(Clone, Copy, Debug, Default)]
+/// Means over a batch, in nats per item, and what the optimiser did before it.
+#[derive(Clone, Debug, Default)]
 pub struct Means {
-    pub elbo: f64,
-    pub reconstruction: f64,
-    pub kl: f64,
-    /// In validation, of the weights that are not averaged.
-    pub raw_elbo: f64,
+    pub terms: Vec<f64>,
+    /// In validation, the first term by the weights that are not averaged.
+    pub raw: f64,
     /// The norm of the last gradient, before it was clipped.
     pub gradient_norm: f64,
     /// Whether it was clipped: 1 or 0.
     pub clipped: f64,
-    /// How many images they are of: a short last batch counts less.
-    pub images: usize,
+    /// How many items they are of: a short last batch counts less.
+    pub items: usize,
 }
 
 impl StepOutput {
-    fn new(terms: &BoundTerms, raw: Tensor<1>, last_gradient: Tensor<1>, at: StepNumber) -> Self {
-        let [images] = terms.log_likelihood.dims();
-        let means = vec![
-            terms.elbo().mean(),
-            terms.log_likelihood.clone().mean(),
-            terms.kl().mean(),
-            raw,
-        ];
-        let means = Tensor::cat(means, 0).without_autodiff();
+    fn new(
+        measured: &'static [Term],
+        score: Score,
+        raw: Tensor<1>,
+        last_gradient: Tensor<1>,
+        at: StepNumber,
+    ) -> Self {
+        let mut numbers = score.terms;
+        numbers.push(raw);
+        let means = Tensor::cat(numbers, 0).without_autodiff();
         Self {
+            measured,
             on_device: Tensor::cat(vec![means, last_gradient.without_autodiff()], 0),
             means: Means {
-                images,
+                items: score.items,
                 ..Means::default()
             },
             at,
             watch: None,
-            maximised: true,
+            maximised: score.maximised,
         }
     }
 
@@ -192,33 +189,31 @@ impl ItemLazy for StepOutput {
             .try_into_data()?
             .iter::<f64>()
             .collect();
-        let [elbo, reconstruction, kl, raw, gradient_norm, scale] = numbers[..] else {
-            unreachable!("six numbers were put together");
-        };
-        if ![elbo, reconstruction, kl, raw]
-            .iter()
-            .all(|number| number.is_finite())
-        {
+        let (means, [gradient_norm, scale]) = numbers
+            .split_last_chunk()
+            .expect("the gradient's two numbers are the last");
+        let (gradient_norm, scale) = (*gradient_norm, *scale);
+        if !means.iter().all(|number| number.is_finite()) {
             return Err(self.diverged("the loss is not finite", gradient_norm));
         }
+        let (&raw, terms) = means.split_last().expect("that of the raw weights");
         if !gradient_norm.is_finite() {
             return Err(self.diverged("the gradient before is not finite", gradient_norm));
         }
         if let Some(divergence) = self
             .watch
             .as_ref()
-            .and_then(|watch| watch.see(elbo, self.maximised))
+            .and_then(|watch| watch.see(terms[0], self.maximised))
         {
             let Divergence { best, now } = divergence;
-            let how = format!("the ELBO fell from {best:.1} to {now:.1} nats per image");
+            let name = self.measured[0].name;
+            let how = format!("the {name} fell from {best:.1} to {now:.1} nats");
             return Err(self.diverged(&how, gradient_norm));
         }
         Ok(Self {
             means: Means {
-                elbo,
-                reconstruction,
-                kl,
-                raw_elbo: raw,
+                terms: terms.into(),
+                raw,
                 gradient_norm,
                 clipped: f64::from(scale < 1.0),
                 ..self.means
@@ -230,7 +225,7 @@ impl ItemLazy for StepOutput {
 
 impl Adaptor<Means> for StepOutput {
     fn adapt(&self) -> Means {
-        self.means
+        self.means.clone()
     }
 }
 
@@ -240,49 +235,58 @@ pub struct MeanMetric {
     name: MetricName,
     /// As it follows a number.
     unit: &'static str,
-    pick: fn(&Means) -> f64,
+    pick: Pick,
     higher_is_better: bool,
     state: NumericMetricState,
 }
 
+#[derive(Clone, Copy)]
+enum Pick {
+    Term(usize),
+    Raw,
+    GradientNorm,
+    Clipped,
+}
+
+impl Pick {
+    fn of(self, means: &Means) -> f64 {
+        match self {
+            Self::Term(i) => means.terms[i],
+            Self::Raw => means.raw,
+            Self::GradientNorm => means.gradient_norm,
+            Self::Clipped => means.clipped,
+        }
+    }
+}
+
 impl MeanMetric {
-    pub fn elbo() -> Self {
-        Self::new("ELBO", " nats", |means| means.elbo, true)
+    /// What is measured, in order.
+    pub fn terms(measured: &[Term]) -> Vec<Self> {
+        let metric = |(i, term): (usize, &Term)| {
+            Self::new(term.name, " nats", Pick::Term(i), term.higher_is_better)
+        };
+        measured.iter().enumerate().map(metric).collect()
     }
 
-    pub fn reconstruction() -> Self {
-        Self::new(
-            "Reconstruction",
-            " nats",
-            |means| means.reconstruction,
-            true,
-        )
+    /// What is maximised, in validation, by the weights that are not averaged.
+    pub fn raw(measured: &[Term]) -> Self {
+        Self::new(&Self::raw_name(measured), " nats", Pick::Raw, true)
     }
 
-    pub fn kl() -> Self {
-        Self::new("KL", " nats", |means| means.kl, false)
-    }
-
-    /// Of validation, by the weights that are not averaged.
-    pub fn raw_elbo() -> Self {
-        Self::new("ELBO, not averaged", " nats", |means| means.raw_elbo, true)
+    pub fn raw_name(measured: &[Term]) -> String {
+        format!("{}, not averaged", measured[0].name)
     }
 
     pub fn gradient_norm() -> Self {
-        Self::new("Gradient norm", "", |means| means.gradient_norm, false)
+        Self::new("Gradient norm", "", Pick::GradientNorm, false)
     }
 
     /// The share of steps whose gradient was clipped.
     pub fn clipped() -> Self {
-        Self::new("Clipped", "", |means| means.clipped, false)
+        Self::new("Clipped", "", Pick::Clipped, false)
     }
 
-    fn new(
-        name: &str,
-        unit: &'static str,
-        pick: fn(&Means) -> f64,
-        higher_is_better: bool,
-    ) -> Self {
+    fn new(name: &str, unit: &'static str, pick: Pick, higher_is_better: bool) -> Self {
         Self {
             name: Arc::new(name.into()),
             unit,
@@ -328,7 +332,7 @@ impl Metric for MeanMetric {
         means: &Means,
         _: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        self.state.update((self.pick)(means), means.images);
+        self.state.update(self.pick.of(means), means.items);
         Ok(self.entry(self.state.compute_update(self.format())))
     }
 

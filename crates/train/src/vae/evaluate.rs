@@ -1,4 +1,4 @@
-//! `train evaluate`: the ELBO, its parts and the importance-sampled NLL of runs, and how runs differ.
+//! `train evaluate` of VAEs: the ELBO, its parts and the importance-sampled NLL of runs, and how runs differ.
 
 mod report;
 
@@ -10,13 +10,13 @@ use flate2::Crc;
 use flow_vae::{Activation, Estimates, ImportanceSampling};
 use serde::{Deserialize, Serialize};
 
+use super::{VaeSettings, VaeTask};
 use crate::{
     cli::EvaluateArgs,
-    config::RunConfig,
     data::{self, Images, Splits},
-    progress::{bar, print, warn},
-    run_dir::RunDir,
-    trained::Trained,
+    run::{RunDir, trained::Trained},
+    task::Settings,
+    terminal::{bar, print, warn},
 };
 use report::{Evaluation, differences, to_json};
 
@@ -98,7 +98,7 @@ fn record(run: &RunDir, row: &Row) -> Result<()> {
 /// A run and the images that it is evaluated on.
 struct Subject {
     run: RunDir,
-    trained: Trained,
+    trained: Trained<VaeTask>,
     images: Images,
     /// CRC-32 of their bytes.
     bytes: u32,
@@ -111,23 +111,25 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
     let mut runs = Vec::new();
     for path in &args.runs {
         let run = RunDir::open(path)?;
-        let config = args.apply(run.config()?);
-        runs.push((run, config));
+        let settings = args.apply(run.settings()?);
+        runs.push((run, settings));
     }
-    let backend = runs.first().context("no run is given")?.1.backend;
+    let first = &runs.first().context("no run is given")?.1;
+    let backend = first.training().backend;
     let device = backend.device()?;
     let mut subjects: Vec<Subject> = Vec::new();
-    for (run, config) in runs {
-        let config = RunConfig { backend, ..config };
-        let at_hand = subjects.last().map(|last| &last.trained).filter(|last| {
-            (&last.config.dataset, &last.config.data_dir) == (&config.dataset, &config.data_dir)
-        });
+    for (run, mut settings) in runs {
+        settings.training_mut().backend = backend;
+        let place = |of: &VaeSettings| (of.dataset.clone(), of.data_dir.clone());
+        let at_hand = (subjects.last().map(|last| &last.trained))
+            .filter(|last| place(last.settings()) == place(&settings));
         let splits = match at_hand {
-            Some(last) => last.splits.clone(),
-            None => data::load(&config.dataset, config.data_dir.as_deref())?,
+            Some(last) => last.task.splits.clone(),
+            None => data::load(&settings.dataset, settings.data_dir.as_deref())?,
         };
         let epoch = args.epoch.map(|epoch| epoch.get());
-        let trained = Trained::of_epoch(&run, epoch, config, device.clone(), splits)?;
+        let task = VaeTask::new(settings, splits)?;
+        let trained = Trained::of_epoch(&run, epoch, task, device.clone())?;
         let subject = Subject::new(run, trained, args.split);
         if let Some(first) = subjects.first() {
             subject.check_pairs_with(first, args.split)?;
@@ -138,14 +140,14 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
 }
 
 impl Subject {
-    fn new(run: RunDir, trained: Trained, split: Split) -> Self {
-        let images = split.of(&trained.splits).clone();
+    fn new(run: RunDir, trained: Trained<VaeTask>, split: Split) -> Self {
+        let images = split.of(&trained.task.splits).clone();
         let (mut bytes, mut draw) = (Crc::new(), Crc::new());
         let mut pixels = vec![0.0; images.pixels_per_image()];
         for index in 0..images.len() {
             bytes.update(images.get(index));
             trained.see(&images, index, &mut pixels);
-            let seen: Vec<u8> = match trained.config.binarization {
+            let seen: Vec<u8> = match trained.settings().binarization {
                 Some(_) => pixels.iter().map(|&pixel| u8::from(pixel > 0.5)).collect(),
                 None => pixels.iter().flat_map(|x| x.to_le_bytes()).collect(),
             };
@@ -176,7 +178,10 @@ impl Subject {
         let key = |of: &Self| (of.images.len(), of.images.side(), of.bytes);
         let what = |of: &Self| {
             let (n, side) = (of.images.len(), of.images.side());
-            format!("{n} of {side} x {side} of {}", of.trained.config.dataset)
+            format!(
+                "{n} of {side} x {side} of {}",
+                of.trained.settings().dataset
+            )
         };
         ensure!(
             key(self) == key(first),
@@ -188,7 +193,7 @@ impl Subject {
         // Only binarisations differ on the same images.
         let how = |of: &Self| {
             of.trained
-                .config
+                .settings()
                 .binarization
                 .map_or("none".into(), |how| how.to_string())
         };
@@ -203,7 +208,7 @@ impl Subject {
     }
 
     fn evaluate(&self, args: &EvaluateArgs) -> Result<Evaluation> {
-        let config = &self.trained.config;
+        let settings = self.trained.settings();
         let samples = args.samples.get();
         let started = Instant::now();
         let estimates = self.estimate(samples, args.seed)?;
@@ -216,9 +221,9 @@ impl Subject {
         let (gap, gap_se) = figure(&estimates.gap());
         let row = Row {
             epoch: self.trained.epoch,
-            dataset: config.dataset.clone(),
+            dataset: settings.dataset.clone(),
             split: args.split,
-            binarization: config.binarization,
+            binarization: settings.binarization,
             draw: format!("crc32:{:08x}", self.draw),
             images: self.images.len(),
             samples,
@@ -233,7 +238,7 @@ impl Subject {
             nll_se,
             gap,
             gap_se,
-            backend: config.backend,
+            backend: settings.training.backend,
             seconds,
         };
         Ok(Evaluation {
@@ -246,7 +251,7 @@ impl Subject {
 
     fn estimate(&self, samples: usize, seed: u64) -> Result<Estimates> {
         let (trained, images) = (&self.trained, &self.images);
-        let (images_at_once, rows_at_once) = at_once(&trained.config, images.pixels_per_image());
+        let (images_at_once, rows_at_once) = at_once(trained.settings(), images.pixels_per_image());
         let sampling = ImportanceSampling {
             samples,
             rows_at_once,
@@ -256,7 +261,7 @@ impl Subject {
         for start in (0..images.len()).step_by(images_at_once) {
             let images = images.slice(start..images.len().min(start + images_at_once));
             let noise = trained.noise(&images, seed);
-            let batch = sampling.estimate(&trained.vae, trained.seen(&images), noise)?;
+            let batch = sampling.estimate(&trained.model, trained.seen(&images), noise)?;
             all.elbo.extend(batch.elbo);
             all.reconstruction.extend(batch.reconstruction);
             all.kl.extend(batch.kl);
@@ -291,17 +296,17 @@ impl Subject {
 }
 
 /// How many images, and how many posterior samples of all of them together, are computed at once.
-fn at_once(config: &RunConfig, pixels: usize) -> (usize, usize) {
+fn at_once(settings: &VaeSettings, pixels: usize) -> (usize, usize) {
     let fitting = |numbers: usize| (NUMBERS_AT_ONCE / numbers).max(1);
-    let window = match config.activation {
+    let window = match settings.activation {
         Activation::Maxout { window } => window,
         Activation::Tanh | Activation::Relu => 1,
     };
-    let latent_dim = config.latent_dim.get();
-    let hidden = config.hidden.iter().map(|width| width.get() * window);
-    let outputs = config.likelihood().outputs(pixels);
+    let latent_dim = settings.latent_dim.get();
+    let hidden = settings.hidden.iter().map(|width| width.get() * window);
+    let outputs = settings.likelihood().outputs(pixels);
     // As numbers of so many digits, which saturate.
-    let flow = config.flow_size();
+    let flow = (settings.flow).size(latent_dim, Some(settings.features()));
     let (of_context, of_point) = (flow.of_context as usize, flow.of_point as usize);
     let widest = hidden.fold(outputs.max(latent_dim).max(of_point), usize::max);
     let rows = fitting(widest);
@@ -317,18 +322,15 @@ mod tests {
 
     #[test]
     fn wide_rows_are_computed_few_at_once() {
-        let config = RunConfig {
+        let mut settings = VaeSettings {
             latent_dim: 40.try_into().unwrap(),
-            ..RunConfig::default()
+            ..VaeSettings::default()
         };
         let rows = NUMBERS_AT_ONCE / 1600; // 400 units of window 4
-        assert_eq!(at_once(&config, 784), (IMAGES_AT_ONCE, rows));
-        assert_eq!(at_once(&config, 256 * 256), (IMAGES_AT_ONCE, 128));
-        assert_eq!(at_once(&config, 4096 * 4096), (1, 1));
-        let deep = RunConfig {
-            layers: 10_000,
-            ..config
-        };
-        assert_eq!(at_once(&deep, 784), (NUMBERS_AT_ONCE / 810_000, rows));
+        assert_eq!(at_once(&settings, 784), (IMAGES_AT_ONCE, rows));
+        assert_eq!(at_once(&settings, 256 * 256), (IMAGES_AT_ONCE, 128));
+        assert_eq!(at_once(&settings, 4096 * 4096), (1, 1));
+        settings.flow.layers = 10_000;
+        assert_eq!(at_once(&settings, 784), (NUMBERS_AT_ONCE / 810_000, rows));
     }
 }

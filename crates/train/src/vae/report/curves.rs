@@ -6,7 +6,7 @@ use super::{
     run::Run,
     table::{Table, seeds},
 };
-use crate::history::EpochRow;
+use crate::run::history::EpochRow;
 
 const STYLE: &str = include_str!("curves.css");
 /// How many colours the style has; what comes after them is dashed.
@@ -29,9 +29,9 @@ type Group<'a> = [&'a Run];
 pub fn draw(table: &Table) -> String {
     let mut panels: Vec<(String, Vec<&Group>)> = Vec::new();
     for group in &table.groups {
-        let config = &group[0].config;
-        let mut title = config.dataset.short_name();
-        if let Some(how) = config.binarization {
+        let settings = &group[0].settings;
+        let mut title = settings.dataset.short_name();
+        if let Some(how) = settings.binarization {
             title += &format!(", {how} binarisation");
         }
         match panels.iter_mut().find(|(other, _)| *other == title) {
@@ -65,8 +65,8 @@ fn panel(title: &str, groups: &[&Group]) -> String {
         let class = format!("h{} d{}", i % COLOURS, i / COLOURS);
         for run in *group {
             for (what, elbo) in [
-                ("training", (|row| row.train_elbo) as fn(&EpochRow) -> f64),
-                ("validation", |row| row.valid_elbo),
+                ("training", (|row| row.train[0]) as fn(&EpochRow) -> f64),
+                ("validation", EpochRow::valid_score),
             ] {
                 let name = escape(&run.name);
                 let _ = writeln!(
@@ -111,7 +111,7 @@ impl Axes {
             let rows = run.history.rows();
             for (i, row) in rows.iter().enumerate() {
                 epochs = epochs.max(row.epoch);
-                for elbo in [row.train_elbo, row.valid_elbo] {
+                for elbo in [row.train[0], row.valid_score()] {
                     if elbo.is_finite() && i >= rows.len() / 20 {
                         (low, high) = (low.min(elbo), high.max(elbo));
                     }

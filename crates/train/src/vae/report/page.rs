@@ -5,6 +5,8 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
+use crate::config;
+
 use super::{
     curves::escape,
     run::Run,
@@ -87,11 +89,12 @@ fn html_table(table: &Table) -> String {
 fn section(run: &Run) -> String {
     let mut html = format!("<h2>{}</h2>\n", escape(&run.name));
     let _ = write!(html, "<p>{} epochs", epochs(run));
-    if let Some(best) = run.best {
+    if let Some(best) = &run.best {
         let _ = write!(
             html,
             ", the best by validation is epoch {}: ELBO {:.2}",
-            best.epoch, best.valid_elbo
+            best.epoch,
+            best.valid_score()
         );
     }
     if let Some(summary) = &run.summary {
@@ -127,8 +130,8 @@ fn section(run: &Run) -> String {
 
 /// The configuration, but where the data were.
 fn settings(run: &Run) -> Vec<(String, String)> {
-    let mut settings = serde_json::to_value(&run.config).expect("a configuration is JSON");
-    settings["dataset"] = run.config.dataset.short_name().into();
+    let mut settings = Value::Object(config::to_map(&run.settings));
+    settings["dataset"] = run.settings.dataset.short_name().into();
     let shown = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::{folder::RUN, run::Run};
-use crate::evaluate::{Row, figure};
+use crate::vae::evaluate::{Row, figure};
 
 /// The runs, gathered by what they have in common but their seeds, in the order that they were given in.
 pub struct Table<'a> {
@@ -94,7 +94,7 @@ impl<'a> Line<'a> {
 
     fn seeds(&self) -> String {
         match self {
-            Self::Run(run) => run.config.seed.to_string(),
+            Self::Run(run) => run.settings.training.seed.to_string(),
             Self::Seeds(runs) => seeds(runs),
         }
     }
@@ -102,7 +102,10 @@ impl<'a> Line<'a> {
 
 /// The seeds of runs, as they are read aloud.
 pub fn seeds(runs: &[&Run]) -> String {
-    let seeds: Vec<String> = runs.iter().map(|run| run.config.seed.to_string()).collect();
+    let seeds: Vec<String> = runs
+        .iter()
+        .map(|run| run.settings.training.seed.to_string())
+        .collect();
     seeds.join(", ")
 }
 
@@ -166,13 +169,12 @@ impl<'a> Table<'a> {
         let shown = |figure: Option<&Figure>| figure.map_or(String::new(), Figure::to_string);
         let row = |line: &Line| {
             let (run, figures) = (line.first(), line.figures());
-            let config = &run.config;
+            let settings = &run.settings;
             let (name, epochs, best) = match line {
                 Line::Run(run) => (
                     run.name.clone(),
                     epochs(run),
-                    run.best
-                        .map_or(String::new(), |best| best.epoch.to_string()),
+                    (run.best.as_ref()).map_or(String::new(), |best| best.epoch.to_string()),
                 ),
                 Line::Seeds(runs) => (
                     format!("mean of {} seeds", runs.len()),
@@ -183,8 +185,8 @@ impl<'a> Table<'a> {
             let mut cells = vec![
                 name,
                 flow(run),
-                config.layers.to_string(),
-                config.dataset.short_name(),
+                settings.flow.layers.to_string(),
+                settings.dataset.short_name(),
                 run.binarization(),
                 line.seeds(),
                 epochs,
@@ -225,7 +227,7 @@ impl<'a> Table<'a> {
     fn draws(&self) -> Option<String> {
         let mut draws: BTreeMap<_, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
         for run in self.runs() {
-            let key = (run.config.dataset.short_name(), run.binarization());
+            let key = (run.settings.dataset.short_name(), run.binarization());
             for row in run.evaluations.values() {
                 let names = draws
                     .entry(key.clone())
@@ -315,13 +317,12 @@ impl<'a> Table<'a> {
         writer.write_record(names.chain(self.samples.iter().flat_map(nll)))?;
         for line in self.lines() {
             let (run, figures) = (line.first(), line.figures());
-            let config = &run.config;
+            let settings = &run.settings;
             let (path, done, best) = match &line {
                 Line::Run(run) => (
                     run.path.display().to_string(),
                     run.history.len().to_string(),
-                    run.best
-                        .map_or(String::new(), |best| best.epoch.to_string()),
+                    (run.best.as_ref()).map_or(String::new(), |best| best.epoch.to_string()),
                 ),
                 Line::Seeds(_) => Default::default(),
             };
@@ -329,11 +330,11 @@ impl<'a> Table<'a> {
                 path,
                 line.seeds(),
                 flow(run),
-                config.layers.to_string(),
-                config.dataset.short_name(),
+                settings.flow.layers.to_string(),
+                settings.dataset.short_name(),
                 run.binarization(),
                 run.closest().map_or(String::new(), |row| row.draw.clone()),
-                config.epochs.to_string(),
+                settings.training.epochs.to_string(),
                 done,
                 best,
                 figures.samples.map_or(String::new(), |s| s.to_string()),
@@ -358,7 +359,9 @@ fn averaged<'a>(group: &[&'a Run]) -> Vec<&'a Run> {
     let mut taken: Vec<&Run> = Vec::new();
     for run in group {
         let draw = |run: &Run| run.closest().map(|row| row.draw.clone());
-        let fits = |other: &&Run| other.config.seed != run.config.seed && draw(other) == draw(run);
+        let fits = |other: &&Run| {
+            other.settings.training.seed != run.settings.training.seed && draw(other) == draw(run)
+        };
         if run.is_complete() && run.closest().is_some() && taken.iter().all(fits) {
             taken.push(run);
         }
@@ -367,7 +370,7 @@ fn averaged<'a>(group: &[&'a Run]) -> Vec<&'a Run> {
 }
 
 fn flow(run: &Run) -> String {
-    serde_json::to_value(run.config.flow).map_or(String::new(), |name| {
+    serde_json::to_value(run.settings.flow.flow).map_or(String::new(), |name| {
         name.as_str().unwrap_or_default().to_owned()
     })
 }
@@ -377,6 +380,6 @@ pub fn epochs(run: &Run) -> String {
     let done = run.history.len();
     match run.is_complete() {
         true => done.to_string(),
-        false => format!("{done} of {}", run.config.epochs),
+        false => format!("{done} of {}", run.settings.training.epochs),
     }
 }

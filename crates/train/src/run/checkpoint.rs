@@ -20,12 +20,14 @@ use burn::train::metric::store::EventStoreClient;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    config::RunConfig,
-    data::{Images, Splits},
+use super::{
+    RunDir,
     disk::{sync, write_through},
     history::History,
-    run_dir::RunDir,
+};
+use crate::{
+    config,
+    task::{Settings, Task},
 };
 
 /// A part of a checkpoint.
@@ -54,47 +56,33 @@ impl Part {
 pub struct Origin {
     /// Those of `config.json` that the numbers depend on.
     settings: BTreeMap<String, Value>,
-    images: Fingerprint,
-}
-
-/// Tells data sets apart.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Fingerprint {
-    /// Images for training, validation and test.
-    counts: [usize; 3],
-    side: usize,
-    crc32: u32,
+    /// What tells data from other data, in words.
+    data: String,
 }
 
 impl Origin {
     /// A run that is gone on with may be longer and on another backend, and its data may have moved.
-    const FREE: [&str; 5] = ["backend", "data_dir", "dataset", "epochs", "versions"];
+    const FREE: [&str; 6] = [
+        "backend", "data_dir", "dataset", "epochs", "points", "versions",
+    ];
 
-    pub fn new(config: &RunConfig, splits: &Splits) -> Self {
-        let Ok(Value::Object(settings)) = serde_json::to_value(config) else {
-            unreachable!("a configuration is a JSON object");
-        };
-        let settings = settings
+    /// Of the settings as they are, and the data as they are there.
+    pub fn new<S: Settings>(settings: &S, data: String) -> Self {
+        let settings = config::to_map(settings)
             .into_iter()
             .filter(|(name, _)| !Self::FREE.contains(&name.as_str()));
-        let mut crc32 = crc32fast::Hasher::new();
-        let splits = [&splits.train, &splits.valid, &splits.test];
-        for images in splits {
-            for i in 0..images.len() {
-                crc32.update(images.get(i));
-            }
-        }
         Self {
             settings: settings.collect(),
-            images: Fingerprint {
-                counts: splits.map(Images::len),
-                side: splits[0].side(),
-                crc32: crc32.finalize(),
-            },
+            data,
         }
     }
 
-    /// Refuses the state of other settings or images; `self` is what the run is `now`.
+    /// That of `task`.
+    pub fn of<T: Task>(task: &T) -> Self {
+        Self::new(task.settings(), task.fingerprint())
+    }
+
+    /// Refuses the state of other settings or data; `self` is what the run is `now`.
     pub fn check(&self, saved: &Self) -> Result<()> {
         let (now, then) = (&self.settings, &saved.settings);
         for name in now.keys().chain(then.keys()) {
@@ -110,17 +98,11 @@ impl Origin {
                 );
             }
         }
-        let (now, then) = (&self.images, &saved.images);
         ensure!(
-            now == then,
-            "it was trained with other images: {:?} of {then_side} x {then_side} pixels with the checksum {:08x}, and these are {:?} \
-             of {now_side} x {now_side} with {:08x}",
-            then.counts,
-            then.crc32,
-            now.counts,
-            now.crc32,
-            then_side = then.side,
-            now_side = now.side,
+            self.data == saved.data,
+            "it was trained on other data: {}; these are {}",
+            saved.data,
+            self.data
         );
         Ok(())
     }
@@ -327,7 +309,7 @@ impl Shared {
         self.forget_old_ones()
     }
 
-    /// Keeps the best by validation ELBO and the last two, of those that are there: an older one is deleted when
+    /// Keeps the best by validation and the last two, of those that are there: an older one is deleted when
     /// what replaces it is safe.
     fn forget_old_ones(&self) -> io::Result<()> {
         let saved = self.run.checkpoints();

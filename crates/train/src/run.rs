@@ -5,15 +5,15 @@
 //!   config.json            what was asked for, with seed and versions
 //!   metrics.csv            a row an epoch
 //!   checkpoint/EPOCH/      model.bpk, optim.bpk, scheduler.bpk and their manifest.json: the best epoch and the last two
-//!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them
-//!   samples.png            means at draws from the prior
-//!   reconstructions.png    test images, each beside its reconstruction
+//!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them, or burn-flows' Flow
+//!   *.png                  pictures of the best model
 //!   summary.json           how training ended
 //!   lock                   held while a training writes here; evaluations.lock while a row is added
 //!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -22,14 +22,21 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub mod checkpoint;
+pub mod disk;
+pub mod history;
+pub mod pack;
+pub mod trained;
+
 use crate::{
     backend::Backend,
-    checkpoint::{self, Origin, Sum},
-    config::RunConfig,
-    disk::{replace_by, sync},
-    history::{EpochRow, History},
-    progress::warn,
+    config,
+    task::{Measured, Settings, TaskName},
+    terminal::warn,
 };
+use checkpoint::{Origin, Sum};
+use disk::{replace_by, sync};
+use history::{EpochRow, History};
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
@@ -42,9 +49,8 @@ pub struct RunDir {
 pub struct Summary {
     pub epochs: usize,
     pub best_epoch: usize,
-    /// At the best epoch, in nats per image.
-    pub valid_elbo: f64,
-    pub valid_kl: f64,
+    /// What was measured in validation at the best epoch, in nats per item.
+    pub valid: BTreeMap<String, f64>,
     pub weights: usize,
     /// Of training alone, over all sessions.
     pub seconds: f64,
@@ -56,12 +62,12 @@ pub struct Summary {
 }
 
 impl RunDir {
-    /// A new folder for a run of `config`: `output`, or the first free of `runs/DATASET-1`, `-2`, …
+    /// A new folder for a run with these settings: `output`, or the first free of `runs/NAME-1`, `-2`, …
     ///
     /// # Errors
     ///
     /// When the folder exists or cannot be written.
-    pub fn create(output: Option<&Path>, config: &RunConfig) -> Result<Self> {
+    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<Self> {
         let path = match output {
             Some(path) => {
                 if let Some(parent) = path.parent() {
@@ -83,10 +89,10 @@ impl RunDir {
                 }
                 path.to_owned()
             }
-            None => first_free(Path::new("runs"), &config.dataset.short_name())?,
+            None => first_free(Path::new("runs"), &settings.short_name())?,
         };
         let run = Self { path };
-        run.save_config(config)?;
+        run.save_settings(settings)?;
         sync(run.path.parent().unwrap_or(&run.path))
             .with_context(|| format!("cannot write {}", run.path.display()))?;
         Ok(run)
@@ -115,22 +121,31 @@ impl RunDir {
         self.path.join("config.json")
     }
 
-    /// The configuration of the run.
+    /// The kind of run.
     ///
     /// # Errors
     ///
-    /// When it was damaged.
-    pub fn config(&self) -> Result<RunConfig> {
-        RunConfig::load(&self.config_file())
+    /// When its configuration was damaged.
+    pub fn task(&self) -> Result<TaskName> {
+        config::task(&self.config_file())
     }
 
-    /// Saves the configuration, whole or not at all.
+    /// The settings of the run.
+    ///
+    /// # Errors
+    ///
+    /// When they were damaged, or are of another kind of run.
+    pub fn settings<S: Settings>(&self) -> Result<S> {
+        config::load(&self.config_file())
+    }
+
+    /// Saves the settings, whole or not at all.
     ///
     /// # Errors
     ///
     /// When the folder cannot be written.
-    pub fn save_config(&self, config: &RunConfig) -> Result<()> {
-        self.write("config.json", config.to_json().as_bytes())
+    pub fn save_settings(&self, settings: &impl Settings) -> Result<()> {
+        self.write("config.json", config::to_json(settings).as_bytes())
     }
 
     /// Writes a file of this folder, whole or not at all.
@@ -295,19 +310,19 @@ impl RunDir {
         epochs
     }
 
-    /// The epoch of the checkpoint with the highest validation ELBO, and its row of the metrics.
+    /// The epoch of the checkpoint that is best by validation, and its row of the metrics.
     ///
     /// # Errors
     ///
     /// When no epoch has been finished, or the metrics are missing or damaged.
-    pub fn best(&self) -> Result<EpochRow> {
+    pub fn best(&self, measured: &'static Measured) -> Result<EpochRow> {
         let path = self.path.display();
         let epochs = self.checkpoints();
         ensure!(
             !epochs.is_empty(),
             "{path} has no checkpoint yet: finish an epoch with `train --resume {path}`"
         );
-        let history = History::load(&self.metrics_file())?;
+        let history = History::load(&self.metrics_file(), measured)?;
         checkpoint::check_metrics(self, &epochs, &history)?;
         history
             .best_of(|epoch| epochs.contains(&epoch))
@@ -390,6 +405,7 @@ pub fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vae::VaeSettings;
 
     #[test]
     fn a_folder_that_exists_is_left_alone() {
@@ -398,7 +414,7 @@ mod tests {
         fs::create_dir(&mine).unwrap();
         fs::write(mine.join("config.json"), "precious").unwrap();
 
-        let error = RunDir::create(Some(&mine), &RunConfig::default()).unwrap_err();
+        let error = RunDir::create(Some(&mine), &VaeSettings::default()).unwrap_err();
         assert!(error.to_string().contains("--resume"), "{error}");
         assert_eq!(
             fs::read_to_string(mine.join("config.json")).unwrap(),
@@ -417,7 +433,8 @@ mod tests {
     #[test]
     fn what_has_no_name_of_a_checkpoint_does_not_count() {
         let parent = tempfile::tempdir().unwrap();
-        let run = RunDir::create(Some(&parent.path().join("run")), &RunConfig::default()).unwrap();
+        let run =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         assert!(run.checkpoints().is_empty());
         for name in ["10", "9", "11.part", "012", "+13", "best"] {
             fs::create_dir_all(run.checkpoint_folder().join(name)).unwrap();
@@ -428,7 +445,8 @@ mod tests {
     #[test]
     fn two_cannot_train_in_one_folder() {
         let parent = tempfile::tempdir().unwrap();
-        let run = RunDir::create(Some(&parent.path().join("run")), &RunConfig::default()).unwrap();
+        let run =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         let lock = run.lock().unwrap();
         let error = run.lock().unwrap_err().to_string();
         assert!(error.contains("another process"), "{error}");
@@ -452,7 +470,8 @@ mod tests {
     #[test]
     fn rows_of_other_columns_are_kept_and_not_mixed() {
         let parent = tempfile::tempdir().unwrap();
-        let run = RunDir::create(Some(&parent.path().join("run")), &RunConfig::default()).unwrap();
+        let run =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
         let (elbo, split) = (-1.5, "test");
         for epoch in [1, 2] {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use burn::train::{EarlyStoppingStrategy, Interrupter, metric::store::EventStoreClient};
 
-use crate::progress::warn;
+use crate::terminal::warn;
 
 /// A wish to stop at the end of the epoch, when there is a checkpoint to resume from.
 #[derive(Clone, Default)]
