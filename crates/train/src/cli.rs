@@ -10,15 +10,19 @@ use crate::{
     backend::{self, Backend},
     config::{self, Training},
     data::{self, Binarization, DatasetName},
+    density::DensitySettings,
+    energy::{EnergyName, EnergySettings},
+    evaluation::Split,
     flow::{FlowName, FlowSettings},
     learn::{optimizer::OptimizerName, rate::Schedule},
+    points::PointsName,
     task::Settings,
-    vae::{VaeSettings, evaluate::Split},
+    vae::VaeSettings,
 };
 
-/// Train a variational autoencoder whose posterior is a normalizing flow.
+/// Train normalizing flows: as the posterior of a variational autoencoder, as a density, or against an energy.
 ///
-/// Without arguments it learns the handwritten digits that it carries with it, and leaves a run
+/// Without arguments an autoencoder learns the handwritten digits that it carries with it, and leaves a run
 /// folder with the configuration, metrics, checkpoints and pictures.
 #[derive(Parser, Debug)]
 #[command(name = "train", version, args_conflicts_with_subcommands = true)]
@@ -30,7 +34,11 @@ use crate::{
   train evaluate runs/digits-1             the test set's ELBO and NLL, and the gap between them
   train evaluate runs/a runs/b             the same of both, and their paired differences
   train sample runs/digits-1               pictures
-  train report runs/a runs/b               their table, learning curves and a page")]
+  train report runs/a runs/b               their table, learning curves and a page
+  train energy --energy u2                 planar layers against one of the paper's energies
+  train density --points two-moons         a spline flow fitted to points; or to those of a CSV file
+  train sample runs/two-moons-1 --count 9  as many points of it
+  train log-prob runs/two-moons-1 new.csv  the log-density of others")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -40,12 +48,28 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Print the ELBO, its parts and the importance-sampled NLL of a run's best model on the test set; of several
-    /// runs, also how they differ
+    /// Fit a flow to points: their density, or that of some columns given others
+    #[command(mut_arg("flow", |arg| arg.help("Family of the flow [default: spline]")))]
+    #[command(mut_arg("layers", |arg| arg.help("Layers of the flow; 0 is a Gaussian [default: 6]")))]
+    #[command(mut_arg("epochs", |arg| arg.help("Epochs in all, also after a resume [default: 100]")))]
+    #[command(mut_arg("batch_size", |arg| arg.help("Points in a batch [default: 250]")))]
+    Density(DensityArgs),
+    /// Fit a flow to a distribution that is known up to a constant, by its energy
+    #[command(mut_arg("layers", |arg| arg.help("Layers of the flow; 0 is a Gaussian [default: 32]")))]
+    #[command(mut_arg("epochs", |arg| arg.help(
+        "Epochs of 100 updates in all, also after a resume [default: 200]"
+    )))]
+    #[command(mut_arg("batch_size", |arg| arg.help("Points in a batch [default: 250]")))]
+    Energy(EnergyArgs),
+    /// Print how good a run's best model is: the ELBO, its parts and the importance-sampled NLL on the test set, the
+    /// log-likelihood of test points, or the distance from the energy's distribution; of several runs of images, also how
+    /// they differ
     Evaluate(EvaluateArgs),
+    /// Print the log-density in nats of the points of a CSV file, in its own units
+    LogProb(LogProbArgs),
     /// Write the table of runs, finished or under way, their learning curves, and both as a page with their pictures
     Report(ReportArgs),
-    /// Draw samples from the prior, and test images beside their reconstructions
+    /// Draw pictures of what a run's best model makes, or, with --count, write samples as CSV
     Sample(SampleArgs),
 }
 
@@ -125,6 +149,69 @@ pub struct TrainArgs {
     pub flow_lr: Option<f64>,
 
     /// none, free-energy (the paper's, on the joint) or kl-warm-up:UPDATES [default: none]
+    #[arg(
+        long,
+        value_name = "HOW",
+        help_heading = "Training",
+        conflicts_with = "resume"
+    )]
+    pub anneal: Option<Annealing>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What `train density` takes.
+#[derive(Args, Debug)]
+pub struct DensityArgs {
+    /// two-moons, checkerboard, spirals, rings, pinwheel, eight-gaussians, or a CSV file [default: two-moons]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub points: Option<PointsName>,
+
+    /// Columns of the file that are fitted, by name or by number from 1 [default: all but those of --context]
+    #[arg(
+        long,
+        value_name = "COLUMN,…",
+        value_delimiter = ',',
+        help_heading = "Data",
+        conflicts_with = "resume"
+    )]
+    pub columns: Option<Vec<String>>,
+
+    /// Columns that are given: the density is that of the others given these
+    #[arg(
+        long,
+        value_name = "COLUMN,…",
+        value_delimiter = ',',
+        help_heading = "Data",
+        conflicts_with = "resume"
+    )]
+    pub context: Option<Vec<String>>,
+
+    #[command(flatten)]
+    pub flow: FlowArgs,
+
+    #[command(flatten)]
+    pub training: TrainingArgs,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What `train energy` takes.
+#[derive(Args, Debug)]
+pub struct EnergyArgs {
+    /// The energy, as the paper's Table 1 numbers them [default: u1]
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    pub energy: Option<EnergyName>,
+
+    #[command(flatten)]
+    pub flow: FlowArgs,
+
+    #[command(flatten)]
+    pub training: TrainingArgs,
+
+    /// none or free-energy: the energy counts for 0.01 at first, for all after 9,900 updates [default: free-energy]
     #[arg(
         long,
         value_name = "HOW",
@@ -280,15 +367,15 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
-    /// `base` under the flags; another optimiser brings its rate, which is a multiple of its usual one.
-    pub fn apply(&self, base: Training) -> Training {
+    /// `base` under the flags; another optimiser brings its rate.
+    pub fn apply<S: Settings>(&self, base: Training) -> Training {
         Training {
             backend: self.backend.unwrap_or(base.backend),
             epochs: self.epochs.unwrap_or(base.epochs),
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             optimizer: self.optimizer.unwrap_or(base.optimizer),
             lr: self.lr.unwrap_or(match self.optimizer {
-                Some(other) if other != base.optimizer => other.lr(),
+                Some(other) if other != base.optimizer => S::usual_lr(other),
                 _ => base.lr,
             }),
             schedule: self.schedule.unwrap_or(base.schedule),
@@ -353,39 +440,29 @@ pub trait Flags {
 
 #[derive(Args, Debug)]
 pub struct EvaluateArgs {
-    /// Folder of the run; of several, the others are compared with the first, image by image
+    /// Folder of the run; of several runs of images, the others are compared with the first, image by image
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
 
-    /// Importance samples for each image
-    #[arg(
-        long,
-        value_name = "S",
-        default_value = "5000",
-        allow_negative_numbers = true
-    )]
-    pub samples: NonZeroUsize,
+    /// Importance samples for each image, or samples of an approximation [default: 5000; 100000 against an energy]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub samples: Option<NonZeroUsize>,
 
-    /// Images to evaluate on
-    #[arg(long, value_name = "SPLIT", default_value = "test")]
-    pub split: Split,
+    /// Data to evaluate on [default: test]
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<Split>,
 
     /// How grey levels become black and white [default: as in training]
     #[arg(long, value_name = "HOW")]
     pub binarization: Option<Binarization>,
 
-    /// Evaluate the checkpoint of this epoch [default: the best by validation ELBO]
+    /// Evaluate the checkpoint of this epoch [default: the best by validation]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub epoch: Option<NonZeroUsize>,
 
-    /// Seed of the posterior samples, whatever the run's own
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "0",
-        allow_negative_numbers = true
-    )]
-    pub seed: u64,
+    /// Seed of the samples, whatever the run's own [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
 
     /// Print one JSON object, with the names of evaluations.csv
     #[arg(long)]
@@ -396,6 +473,14 @@ pub struct EvaluateArgs {
 }
 
 impl EvaluateArgs {
+    pub fn split(&self) -> Split {
+        self.split.unwrap_or(Split::Test)
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
     /// The settings of a run, as it is evaluated.
     pub fn apply(&self, settings: VaeSettings) -> VaeSettings {
         let settings = self.place.apply(settings);
@@ -422,8 +507,63 @@ pub struct SampleArgs {
     /// Folder of the run
     pub run: PathBuf,
 
+    /// Write so many samples of a density or an approximation as CSV, in the units of its points; given a context, so
+    /// many for each row of it
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub count: Option<NonZeroUsize>,
+
+    /// CSV file of the columns that the density was given
+    #[arg(long, value_name = "FILE")]
+    pub context: Option<PathBuf>,
+
+    /// New file for the samples [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Seed of the samples [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+
     #[command(flatten)]
     pub place: Place,
+}
+
+impl SampleArgs {
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// What goes with samples as numbers, and whether it is given.
+    pub fn of_numbers(&self) -> Vec<(&'static str, bool)> {
+        let mut flags = self.of_a_count();
+        flags.push(("--count", self.count.is_some()));
+        flags
+    }
+
+    /// What goes with a count of samples alone, and whether it is given.
+    pub fn of_a_count(&self) -> Vec<(&'static str, bool)> {
+        vec![
+            ("--context", self.context.is_some()),
+            ("--output", self.output.is_some()),
+            ("--seed", self.seed.is_some()),
+        ]
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct LogProbArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+
+    /// CSV file with the columns that the density is of, and given
+    pub points: PathBuf,
+
+    /// New file for the log-densities [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
+    pub backend: Option<Backend>,
 }
 
 /// Where a finished run is computed on, when not where it was trained.
@@ -432,15 +572,21 @@ pub struct Place {
     #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
     pub backend: Option<Backend>,
 
-    /// Folder of the data set's files, when it is not where training found them
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder of the data set's files, or file of the points, when it is not where training found them
+    #[arg(long, value_name = "PATH")]
     pub data_dir: Option<PathBuf>,
 }
 
 impl Place {
+    /// The backend that is asked for.
+    pub fn apply_backend(&self, settings: &mut impl Settings) {
+        let training = settings.training_mut();
+        training.backend = self.backend.unwrap_or(training.backend);
+    }
+
     /// `settings`, here.
     pub fn apply(&self, mut settings: VaeSettings) -> VaeSettings {
-        settings.training.backend = self.backend.unwrap_or(settings.training.backend);
+        self.apply_backend(&mut settings);
         VaeSettings {
             data_dir: self.data_dir.clone().or(settings.data_dir),
             ..settings
@@ -494,8 +640,55 @@ impl Flags for TrainArgs {
                 false => flow.flow.lr(flow.layers),
             }),
             flow,
-            training: self.training.apply(base.training),
+            training: self.training.apply::<Self::Settings>(base.training),
             anneal: self.anneal.unwrap_or(base.anneal),
+        }
+    }
+}
+
+impl Flags for EnergyArgs {
+    type Settings = EnergySettings;
+
+    fn run(&self) -> &RunArgs {
+        &self.run
+    }
+
+    fn defaults(&self) -> EnergySettings {
+        let default = EnergySettings::default();
+        let optimizer = (self.training.optimizer).unwrap_or(default.training.optimizer);
+        EnergySettings::new(default.energy, default.flow, optimizer)
+    }
+
+    fn apply(&self, base: EnergySettings) -> EnergySettings {
+        EnergySettings {
+            energy: self.energy.unwrap_or(base.energy),
+            flow: self.flow.apply(base.flow),
+            training: self.training.apply::<Self::Settings>(base.training),
+            anneal: self.anneal.unwrap_or(base.anneal),
+        }
+    }
+}
+
+impl Flags for DensityArgs {
+    type Settings = DensitySettings;
+
+    fn run(&self) -> &RunArgs {
+        &self.run
+    }
+
+    fn defaults(&self) -> DensitySettings {
+        let default = DensitySettings::default();
+        let optimizer = (self.training.optimizer).unwrap_or(default.training.optimizer);
+        DensitySettings::new(default.points, default.flow, optimizer)
+    }
+
+    fn apply(&self, base: DensitySettings) -> DensitySettings {
+        DensitySettings {
+            points: self.points.clone().unwrap_or(base.points),
+            columns: self.columns.clone().or(base.columns),
+            context: self.context.clone().unwrap_or(base.context),
+            flow: self.flow.apply(base.flow),
+            training: self.training.apply::<Self::Settings>(base.training),
         }
     }
 }

@@ -48,15 +48,15 @@ impl Default for Versions {
 }
 
 impl Training {
-    /// With the optimiser's own rate, that falls as the cosine does.
-    pub fn new(epochs: usize, batch_size: usize, optimizer: OptimizerName) -> Self {
+    /// With a rate that falls as the cosine does.
+    pub fn new(epochs: usize, batch_size: usize, optimizer: OptimizerName, lr: f64) -> Self {
         let size = |n| NonZeroUsize::new(n).expect("not zero");
         Self {
             backend: Backend::Flex,
             epochs: size(epochs),
             batch_size: size(batch_size),
             optimizer,
-            lr: optimizer.lr(),
+            lr,
             schedule: Schedule::Cosine,
             lr_warm_up: 0,
             seed: 0,

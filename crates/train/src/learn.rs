@@ -90,7 +90,8 @@ impl<T: Task> Session<T> {
             None => flags.settings()?,
         };
         let device = settings.training().backend.device()?;
-        let task = T::open(settings.into_saved()?)?;
+        let mut task = T::open(settings)?;
+        task.settings_mut().make_saved()?;
 
         // Nothing is written before all that the user gave is known to be good.
         let run = match resumed {

@@ -1,4 +1,4 @@
-//! Trains, evaluates and samples variational autoencoders with flow posteriors.
+//! Trains, evaluates and samples normalizing flows: as posteriors of autoencoders, as densities, against energies.
 
 #![recursion_limit = "256"] // wgpu's types
 
@@ -6,8 +6,11 @@ mod backend;
 mod cli;
 mod config;
 mod data;
+mod density;
 #[cfg(feature = "flex")]
 mod device_check;
+mod energy;
+mod evaluation;
 mod flow;
 #[cfg(test)]
 mod heap;
@@ -15,22 +18,24 @@ mod heap;
 mod hostile;
 mod learn;
 mod picture;
+mod plot;
+mod points;
 mod process;
 mod random;
 mod run;
+mod sample;
 mod task;
 mod terminal;
 mod vae;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::Parser;
 
-use cli::{Cli, Command, SampleArgs};
+use cli::{Cli, Command};
+use density::DensityTask;
+use energy::EnergyTask;
 use learn::Ending;
-use run::{RunDir, trained::Trained};
-use task::Task;
 use vae::VaeTask;
 
 /// What a shell expects of a program that Ctrl-C stopped.
@@ -41,9 +46,12 @@ fn main() -> ExitCode {
     process::start();
     let result = match &cli.command {
         None => learn::train::<VaeTask>(&cli.train),
-        Some(Command::Evaluate(args)) => vae::evaluate::run(args).map(|()| Ending::Complete),
+        Some(Command::Density(args)) => learn::train::<DensityTask>(args),
+        Some(Command::Energy(args)) => learn::train::<EnergyTask>(args),
+        Some(Command::Evaluate(args)) => evaluation::run(args).map(|()| Ending::Complete),
+        Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => vae::report::run(args).map(|()| Ending::Complete),
-        Some(Command::Sample(args)) => sample(args).map(|()| Ending::Complete),
+        Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
     };
     match result {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
@@ -53,11 +61,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// `train sample`: pictures of what a run's best model makes.
-fn sample(args: &SampleArgs) -> Result<()> {
-    let run = RunDir::open(&args.run)?;
-    let trained = Trained::load(&run, args.place.apply(run.settings()?))?;
-    VaeTask::draw(&run, &trained)
 }

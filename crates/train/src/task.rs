@@ -16,6 +16,7 @@ use crate::{
     config::Training,
     learn::{
         loader::{Batch, Role},
+        optimizer::OptimizerName,
         rate::Rate,
         watch::Watch,
     },
@@ -64,15 +65,20 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
     fn training(&self) -> &Training;
     fn training_mut(&mut self) -> &mut Training;
 
+    /// The learning rate where none is given.
+    fn usual_lr(optimizer: OptimizerName) -> f64 {
+        optimizer.lr()
+    }
+
     /// What a new run folder is called, before its number.
     fn short_name(&self) -> String;
 
-    /// These settings, from whatever folder they are used, with numbers as their file will have them.
+    /// Makes them what they are from whatever folder they are used, with numbers as their file will have them.
     ///
     /// # Errors
     ///
     /// When the current folder is not known.
-    fn into_saved(self) -> Result<Self>;
+    fn make_saved(&mut self) -> Result<()>;
 }
 
 /// Settings and what they name: data, or a function to learn from.
@@ -86,6 +92,7 @@ pub trait Task: Clone {
     fn open(settings: Self::Settings) -> Result<Self>;
 
     fn settings(&self) -> &Self::Settings;
+    fn settings_mut(&mut self) -> &mut Self::Settings;
 
     /// Of the model and its data, in a sentence's middle.
     fn describe(&self) -> String;

@@ -67,7 +67,7 @@ impl VaeSettings {
             latent_dim: size(latent_dim),
             hidden: vec![size(400)],
             activation: Activation::Maxout { window: 4 },
-            training: Training::new(epochs, 100, optimizer),
+            training: Training::new(epochs, 100, optimizer, Self::usual_lr(optimizer)),
             flow_lr: FlowName::Planar.lr(layers),
             anneal: Annealing::None,
         }
@@ -183,14 +183,14 @@ impl Settings for VaeSettings {
         self.dataset.short_name()
     }
 
-    fn into_saved(mut self) -> Result<Self> {
+    fn make_saved(&mut self) -> Result<()> {
         let unknown = "cannot tell where the data are from any other folder";
         let data_dir = self.data_dir.as_deref().map(path::absolute).transpose();
         self.data_dir = data_dir.context(unknown)?;
-        self.dataset = self.dataset.absolute().context(unknown)?;
+        self.dataset = self.dataset.clone().absolute().context(unknown)?;
         self.flow_lr = nearest_saved(self.flow_lr);
         self.training.lr = nearest_saved(self.training.lr);
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -235,6 +235,10 @@ impl Task for VaeTask {
 
     fn settings(&self) -> &VaeSettings {
         &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut VaeSettings {
+        &mut self.settings
     }
 
     fn describe(&self) -> String {

@@ -2,58 +2,40 @@
 
 mod report;
 
-use std::{fmt, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 use flate2::Crc;
 use flow_vae::{Activation, Estimates, ImportanceSampling};
-use serde::{Deserialize, Serialize};
 
 use super::{VaeSettings, VaeTask};
 use crate::{
     cli::EvaluateArgs,
     data::{self, Images, Splits},
+    evaluation::{Split, figure, record},
     run::{RunDir, trained::Trained},
     task::Settings,
-    terminal::{bar, print, warn},
+    terminal::{bar, print},
 };
 use report::{Evaluation, differences, to_json};
 
-pub use report::{Row, figure};
+pub use report::Row;
 
 const IMAGES_AT_ONCE: usize = 50;
 
 /// The most numbers that a tensor has, be it of pixels, of a hidden layer or of the flow's parameters: 32 MiB.
 const NUMBERS_AT_ONCE: usize = 1 << 23;
 
-/// Which images are evaluated on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// The images that the best epoch was chosen by
-    Valid,
-    /// The images that nothing was chosen by
-    Test,
-}
-
-impl Split {
-    fn of(self, splits: &Splits) -> &Images {
-        match self {
-            Self::Valid => &splits.valid,
-            Self::Test => &splits.test,
-        }
+/// The images of a part of the data.
+fn images(split: Split, splits: &Splits) -> &Images {
+    match split {
+        Split::Valid => &splits.valid,
+        Split::Test => &splits.test,
     }
 }
 
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Valid => "validation",
-            Self::Test => "test",
-        })
-    }
-}
+/// Samples an image where no number is asked for.
+const SAMPLES: usize = 5_000;
 
 /// Evaluates runs, prints the results, adds each to its run's `evaluations.csv`, and compares the runs with the first.
 ///
@@ -83,16 +65,6 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         }
     }
     told
-}
-
-fn record(run: &RunDir, row: &Row) -> Result<()> {
-    if let Some(kept) = run.add_evaluation(row)? {
-        warn(format_args!(
-            "evaluations.csv had other columns or half a row: it is kept as {}",
-            kept.display()
-        ));
-    }
-    Ok(())
 }
 
 /// A run and the images that it is evaluated on.
@@ -130,9 +102,9 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
         let epoch = args.epoch.map(|epoch| epoch.get());
         let task = VaeTask::new(settings, splits)?;
         let trained = Trained::of_epoch(&run, epoch, task, device.clone())?;
-        let subject = Subject::new(run, trained, args.split);
+        let subject = Subject::new(run, trained, args.split());
         if let Some(first) = subjects.first() {
-            subject.check_pairs_with(first, args.split)?;
+            subject.check_pairs_with(first, args.split())?;
         }
         subjects.push(subject);
     }
@@ -141,7 +113,7 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
 
 impl Subject {
     fn new(run: RunDir, trained: Trained<VaeTask>, split: Split) -> Self {
-        let images = split.of(&trained.task.splits).clone();
+        let images = images(split, &trained.task.splits).clone();
         let (mut bytes, mut draw) = (Crc::new(), Crc::new());
         let mut pixels = vec![0.0; images.pixels_per_image()];
         for index in 0..images.len() {
@@ -209,10 +181,10 @@ impl Subject {
 
     fn evaluate(&self, args: &EvaluateArgs) -> Result<Evaluation> {
         let settings = self.trained.settings();
-        let samples = args.samples.get();
+        let samples = args.samples.map_or(SAMPLES, |samples| samples.get());
         let started = Instant::now();
-        let estimates = self.estimate(samples, args.seed)?;
-        self.check_finite(&estimates, args.split)?;
+        let estimates = self.estimate(samples, args.seed())?;
+        self.check_finite(&estimates, args.split())?;
         let seconds = started.elapsed().as_secs_f64();
         let (elbo, elbo_se) = figure(&estimates.elbo);
         let (reconstruction, reconstruction_se) = figure(&estimates.reconstruction);
@@ -222,12 +194,12 @@ impl Subject {
         let row = Row {
             epoch: self.trained.epoch,
             dataset: settings.dataset.clone(),
-            split: args.split,
+            split: args.split(),
             binarization: settings.binarization,
             draw: format!("crc32:{:08x}", self.draw),
             images: self.images.len(),
             samples,
-            noise_seed: args.seed,
+            noise_seed: args.seed(),
             elbo,
             elbo_se,
             reconstruction,

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use flow_vae::{Estimates, Mean};
+use flow_vae::Estimates;
 use serde::{Deserialize, Serialize};
 
-use super::Split;
 use crate::{
     backend::Backend,
     data::{Binarization, DatasetName},
+    evaluation::{Split, figure},
 };
 
 /// A row of `evaluations.csv`: nats per image, each with its standard error over the images, which one image has not.
@@ -60,15 +60,6 @@ pub struct Difference<'a> {
     nll_se: Option<f64>,
     gap: f64,
     gap_se: Option<f64>,
-}
-
-/// The mean and its standard error, which needs two values.
-pub fn figure(values: &[f64]) -> (f64, Option<f64>) {
-    let Mean {
-        value,
-        standard_error,
-    } = Mean::of(values);
-    (value, (values.len() > 1).then_some(standard_error))
 }
 
 pub fn differences(evaluations: &[Evaluation]) -> Vec<Difference<'_>> {

@@ -9,15 +9,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    evaluation::Split,
     run::{
         RunDir, Summary,
         history::{EpochRow, History},
     },
-    vae::{
-        MEASURED, VaeSettings,
-        evaluate::{Row, Split},
-        sample,
-    },
+    vae::{MEASURED, VaeSettings, evaluate::Row, sample},
 };
 
 /// The noise seed whose evaluations are reported, which `train evaluate` takes by default.

@@ -1,0 +1,79 @@
+//! `train sample`: what a run's best model makes, as pictures or as numbers.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, ErrorKind, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cli::SampleArgs,
+    density, energy,
+    evaluation::refuse,
+    run::{RunDir, trained::Trained},
+    task::{Task, TaskName},
+    vae::VaeTask,
+};
+
+/// # Errors
+///
+/// When the run, its data or the backend cannot be had, or what is made cannot be written.
+pub fn run(args: &SampleArgs) -> Result<()> {
+    let run = RunDir::open(&args.run)?;
+    match run.task()? {
+        TaskName::Vae => {
+            refuse(TaskName::Vae, &args.of_numbers())?;
+            let trained = Trained::load(&run, args.place.apply(run.settings()?))?;
+            VaeTask::draw(&run, &trained)
+        }
+        TaskName::Density => density::sample::run(args, &run),
+        TaskName::Energy => energy::sample::run(args, &run),
+    }
+}
+
+/// Writes numbers as CSV to a new file, or to standard output; a reader that went away wants no more.
+///
+/// # Errors
+///
+/// When the file exists, or cannot be written.
+pub fn write_csv(
+    output: Option<&Path>,
+    header: &[String],
+    rows: impl Iterator<Item = Result<Vec<f64>>>,
+) -> Result<()> {
+    let Some(path) = output else {
+        return match write(io::stdout().lock(), header, rows) {
+            Err(error) if is_closed(&error) => Ok(()),
+            written => written.context("cannot write to standard output"),
+        };
+    };
+    let file =
+        File::create_new(path).with_context(|| format!("cannot write {}", path.display()))?;
+    write(file, header, rows).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write(
+    to: impl Write,
+    header: &[String],
+    rows: impl Iterator<Item = Result<Vec<f64>>>,
+) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(BufWriter::new(to));
+    writer.write_record(header)?;
+    for row in rows {
+        writer.serialize(row?)?;
+    }
+    Ok(writer.flush()?)
+}
+
+fn is_closed(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| match cause.downcast_ref::<csv::Error>() {
+        Some(error) => {
+            matches!(error.kind(), csv::ErrorKind::Io(error) if error.kind() == ErrorKind::BrokenPipe)
+        }
+        None => (cause.downcast_ref::<io::Error>())
+            .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe),
+    })
+}
