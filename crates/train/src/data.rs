@@ -28,6 +28,7 @@ use idx::IdxError;
 
 pub use binarize::{Binarization, FIXED_EPOCH};
 pub use loader::{Batch, Batching, EpochLoader, Role, StepNumber};
+pub use source::{Source, SourceError};
 
 /// The largest set that is read, in pixels. The largest known, EMNIST, has half of it.
 const MAX_BYTES: u64 = 1 << 30;

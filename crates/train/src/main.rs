@@ -21,6 +21,8 @@ mod learner;
 mod optimizer;
 mod pack;
 mod picture;
+#[allow(dead_code)] // until `train density` reads them
+mod points;
 mod process;
 mod progress;
 mod random;
