@@ -21,6 +21,8 @@ mod learner;
 mod optimizer;
 mod pack;
 mod picture;
+#[allow(dead_code)] // until `train density` draws with it
+mod plot;
 #[allow(dead_code)] // until `train density` reads them
 mod points;
 mod process;
