@@ -26,6 +26,7 @@ use cifar::CifarError;
 use idx::IdxError;
 
 pub use binarize::Binarization;
+pub use source::{Source, SourceError};
 
 /// The largest set that is read, in pixels. The largest known, EMNIST, has half of it.
 const MAX_BYTES: u64 = 1 << 30;

@@ -134,7 +134,7 @@ fn changes(words: &'static [&'static str]) -> impl Strategy<Value = Vec<Change>>
 
 /// Gives `read` many versions of the file `path`, each of whose first `head` bytes are changed, or all of it; it returns
 /// the most memory that it may hold.
-fn attack(path: &Path, head: usize, words: &'static [&'static str], read: impl Fn() -> usize) {
+pub fn attack(path: &Path, head: usize, words: &'static [&'static str], read: impl Fn() -> usize) {
     let good = fs::read(path).unwrap();
     let mut config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {
@@ -193,7 +193,7 @@ fn image_files() {
 }
 
 /// With all that a header may have.
-fn gzip(file: &[u8]) -> Vec<u8> {
+pub fn gzip(file: &[u8]) -> Vec<u8> {
     let mut gzip = flate2::GzBuilder::new()
         .filename("a name")
         .extra("more")

@@ -29,6 +29,10 @@ pub enum Purpose {
     Prior = 6,
     /// The place of a patch in an image.
     Patch = 7,
+    /// The points of a built-in set.
+    Points = 8,
+    /// Which rows of a file of points are for training, validation and test.
+    Split = 9,
 }
 
 /// The generator of the key (seed, purpose, epoch, index).

@@ -24,7 +24,7 @@ pub enum SourceError {
 }
 
 /// A file that is being read.
-pub(super) struct Source {
+pub struct Source {
     /// Its bytes on the disk.
     pub(super) size: u64,
     bytes: Bytes,
@@ -37,7 +37,7 @@ enum Bytes {
 
 impl Source {
     /// Opens a file; whether it is gzipped is seen from its first bytes, not its name.
-    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut file = BufReader::new(file);
@@ -61,7 +61,7 @@ impl Source {
     }
 
     /// Adds as many bytes as there are, `most` at most.
-    pub(super) fn read(&mut self, most: u64, out: &mut Vec<u8>) -> Result<usize, SourceError> {
+    pub fn read(&mut self, most: u64, out: &mut Vec<u8>) -> Result<usize, SourceError> {
         match &mut self.bytes {
             Bytes::Plain(file) => file.take(most).read_to_end(out).map_err(SourceError::Read),
             Bytes::Gzip(file) => file.take(most).read_to_end(out).map_err(SourceError::Gzip),

@@ -1,0 +1,690 @@
+//! Numbers from a text file of rows and columns.
+//!
+//! Cells are separated by semicolons, commas or tabs, the first of these that the first row has, and may be quoted. Blank
+//! lines, and lines that begin with `#`, are skipped. The first row is a header if any of its cells is a word: neither a
+//! number nor one of the usual signs of a missing one, of which a row is no header but is refused.
+
+use std::fmt;
+use std::mem;
+use std::path::Path;
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+
+use super::lines::{COMMENT, Lines, MAX_ROW_BYTES};
+use crate::data::SourceError;
+
+/// The most numbers that are read of a file: 256 MiB in single precision.
+const MAX_NUMBERS: usize = 1 << 26;
+
+/// How many columns, or letters of a cell, a message names.
+const SHOWN: usize = 20;
+
+/// What stands for a number that is missing, in small letters.
+const MISSING: [&str; 9] = ["", "-", ".", "?", "na", "n/a", "nan", "none", "null"];
+
+/// Why a file is no table of numbers.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// What it holds cannot be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+
+    /// There are bytes in it that no text has.
+    #[error(
+        "is no text in UTF-8, but another kind of file: save it as CSV, with UTF-8 as its encoding"
+    )]
+    NoText,
+
+    /// There is nothing in it.
+    #[error("holds no row of numbers")]
+    Empty,
+
+    /// There is nothing under its header.
+    #[error("has a header, in line {line}, and no row of numbers below it")]
+    HeaderAlone {
+        /// Where the header stands, from 1.
+        line: u64,
+    },
+
+    /// A row goes on, or a quote in it.
+    #[error(
+        "the row after line {before} has more than {MAX_ROW_BYTES} bytes: a quote is never closed, or it is no table",
+        before = line - 1
+    )]
+    EndlessRow {
+        /// Where it begins, from 1; comments before it count as a part.
+        line: u64,
+    },
+
+    /// A row has more or fewer cells than the first.
+    #[error("line {line} has {found} columns, and the first row has {expected}")]
+    Length {
+        /// Where it stands, from 1.
+        line: u64,
+        /// How many cells it has.
+        found: usize,
+        /// How many the first row has.
+        expected: usize,
+    },
+
+    /// A cell is no number, or none that can be computed with.
+    #[error(
+        "line {line}, {column}: {cell:?} is not a finite number{hint}",
+        hint = if is_decimal_comma(cell) {
+            "; write a point for its comma"
+        } else {
+            "; correct it, leave the row out, or name the columns to take with --columns"
+        }
+    )]
+    NotFinite {
+        /// Where it stands, from 1.
+        line: u64,
+        /// In which column.
+        column: Place,
+        /// What stands there.
+        cell: String,
+    },
+
+    /// There are more numbers than this program reads.
+    #[error(
+        "goes on at line {line}, after the {MAX_NUMBERS} numbers that are read at most: name fewer columns with --columns, \
+         or give a part of its rows"
+    )]
+    TooLarge {
+        /// The first that is not read.
+        line: u64,
+    },
+
+    /// There is not enough memory.
+    #[error("from line {line} on it does not fit into the memory that is free")]
+    Memory {
+        /// The first that does not.
+        line: u64,
+    },
+
+    /// Columns are asked for that it does not have.
+    #[error("has no column {missing}; it has {known}")]
+    Unknown {
+        /// What was asked for.
+        missing: String,
+        /// What there is.
+        known: String,
+    },
+
+    /// A column is asked for, by itself or with all, whose name others have too.
+    #[error(
+        "the columns {first} and {second} are both called {name:?}: say by their numbers, with --columns, which to take"
+    )]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// One of them, from 1.
+        first: usize,
+        /// Another.
+        second: usize,
+    },
+
+    /// A column is asked for twice.
+    #[error("{0} is asked for more than once, among --columns and --context: name it once")]
+    Repeated(Place),
+
+    /// All columns are context.
+    #[error("no column is left for the points: name fewer with --context, or some with --columns")]
+    NoColumn,
+}
+
+/// Where a number stands in its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which column, from 1.
+    number: usize,
+    /// What the header calls it.
+    name: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}", self.number)?;
+        match &self.name {
+            Some(name) => write!(f, " ({name:?})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The chosen columns of a file.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// What the columns of the points are called: their names, or their numbers where they have none of their own.
+    pub(super) columns: Vec<String>,
+    /// What those of the context are called.
+    pub(super) context: Vec<String>,
+    /// Row by row: a point, then its context.
+    pub(super) numbers: Vec<f64>,
+}
+
+impl Table {
+    /// How many numbers a row has; at least one.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len() + self.context.len()
+    }
+
+    /// The rows.
+    pub(super) fn rows(&self) -> usize {
+        self.numbers.len() / self.width()
+    }
+
+    /// The numbers of a row.
+    pub(super) fn row(&self, row: usize) -> &[f64] {
+        &self.numbers[row * self.width()..][..self.width()]
+    }
+
+    /// Reads a file. Without `columns` the points have all that are not `context`. Either are names of the header or, where
+    /// it has none such, numbers from 1; what isn't chosen may be anything.
+    pub(super) fn read(
+        path: &Path,
+        columns: Option<&[String]>,
+        context: &[String],
+    ) -> Result<Self, TableError> {
+        let (mut rows, mut row) = (Rows::open(path)?, ByteRecord::new());
+        if !rows.next(&mut row)? {
+            return Err(TableError::Empty);
+        }
+        let header = Header::of(&row);
+        let (chosen, mut table) = header.choose(columns, context)?;
+        if header.has_names {
+            let line = rows.line(&row);
+            if !rows.next(&mut row)? {
+                return Err(TableError::HeaderAlone { line });
+            }
+        }
+
+        loop {
+            let line = || rows.line(&row);
+            if row.len() != header.width() {
+                return Err(TableError::Length {
+                    line: line(),
+                    found: row.len(),
+                    expected: header.width(),
+                });
+            }
+            if table.numbers.len() + chosen.len() > MAX_NUMBERS {
+                return Err(TableError::TooLarge { line: line() });
+            }
+            (table.numbers.try_reserve(chosen.len()))
+                .map_err(|_| TableError::Memory { line: line() })?;
+            for &column in &chosen {
+                let number = number(&row[column]).filter(|number| number.is_finite());
+                table
+                    .numbers
+                    .push(number.ok_or_else(|| TableError::NotFinite {
+                        line: line(),
+                        column: header.place(column),
+                        cell: text(&row[column]).chars().take(SHOWN).collect(),
+                    })?);
+            }
+            if !rows.next(&mut row)? {
+                return Ok(table);
+            }
+        }
+    }
+
+    /// Of a table that is in memory the columns that [`read`](Self::read) would take of a file.
+    pub(super) fn select(
+        self,
+        columns: Option<&[String]>,
+        context: &[String],
+    ) -> Result<Self, TableError> {
+        let names = ByteRecord::from_iter(self.columns.iter().chain(&self.context));
+        let (chosen, mut table) = Header::of(&names).choose(columns, context)?;
+        let rows = self.numbers.chunks_exact(self.width());
+        table.numbers = rows
+            .flat_map(|row| chosen.iter().map(|&at| row[at]))
+            .collect();
+        Ok(table)
+    }
+}
+
+/// The rows of a file.
+struct Rows(Reader<Lines>);
+
+impl Rows {
+    fn open(path: &Path) -> Result<Self, TableError> {
+        let mut lines = Lines::open(path)?;
+        let separator = separator(lines.first()?);
+        let reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .comment(Some(COMMENT))
+            .delimiter(separator)
+            .from_reader(lines);
+        Ok(Self(reader))
+    }
+
+    /// Reads the next row, if there is one.
+    fn next(&mut self, row: &mut ByteRecord) -> Result<bool, TableError> {
+        self.0.get_mut().end_row();
+        self.0.read_byte_record(row).map_err(|_| {
+            let failure = self.0.get_mut().take_failure();
+            failure.expect("of rows of bytes, of any length, only reading fails")
+        })
+    }
+
+    /// The line in which `row`, the last that was read, begins.
+    fn line(&self, row: &ByteRecord) -> u64 {
+        let breaks = row.as_slice().iter().filter(|&&byte| byte == b'\n');
+        self.0.get_ref().line() - breaks.count() as u64
+    }
+}
+
+/// The first of semicolon, comma and tab that stands outside of quotes; a comma where there is one column. Where numbers
+/// have decimal commas, semicolons separate them.
+fn separator(line: &[u8]) -> u8 {
+    let mut is_quoted = false;
+    let unquoted: Vec<u8> = (line.iter().copied())
+        .filter(|&byte| {
+            is_quoted ^= byte == b'"';
+            !is_quoted
+        })
+        .collect();
+    let mut separators = [b';', b',', b'\t'].into_iter();
+    separators
+        .find(|separator| unquoted.contains(separator))
+        .unwrap_or(b',')
+}
+
+/// What the first row says of the columns.
+struct Header {
+    cells: ByteRecord,
+    has_names: bool,
+    /// The columns in the order of their names.
+    sorted: Vec<usize>,
+}
+
+impl Header {
+    fn of(first: &ByteRecord) -> Self {
+        let has_names = first.iter().any(is_word);
+        let mut sorted: Vec<usize> = Vec::new();
+        if has_names {
+            sorted.extend(0..first.len());
+            sorted.sort_by_key(|&column| first[column].trim_ascii());
+        }
+        Self {
+            cells: first.clone(),
+            has_names,
+            sorted,
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// The columns of this name.
+    fn called(&self, name: &[u8]) -> &[usize] {
+        let key = |&column: &usize| self.cells[column].trim_ascii();
+        let start = self.sorted.partition_point(|column| key(column) < name);
+        let count = self.sorted[start..].partition_point(|column| key(column) == name);
+        &self.sorted[start..start + count]
+    }
+
+    fn name(&self, column: usize) -> Option<&[u8]> {
+        let name = self.cells[column].trim_ascii();
+        (self.has_names && !name.is_empty()).then_some(name)
+    }
+
+    fn place(&self, column: usize) -> Place {
+        Place {
+            number: column + 1,
+            name: self.name(column).map(text),
+        }
+    }
+
+    /// By what the column is found in another file: its name, or its number where it has none to itself.
+    fn label(&self, column: usize) -> String {
+        match self.name(column) {
+            Some(name) if self.called(name).len() == 1 => text(name),
+            _ => (column + 1).to_string(),
+        }
+    }
+
+    /// The column of this name, else of this number, from 1.
+    fn find(&self, wanted: &str) -> Result<Option<usize>, TableError> {
+        match self.called(wanted.trim_ascii().as_bytes()) {
+            [] => Ok((wanted.trim_ascii().parse().ok())
+                .and_then(|number: usize| number.checked_sub(1))
+                .filter(|&column| column < self.width())),
+            [column] => Ok(Some(*column)),
+            [first, second, ..] => Err(self.ambiguous(*first, *second)),
+        }
+    }
+
+    fn ambiguous(&self, first: usize, second: usize) -> TableError {
+        TableError::Ambiguous {
+            name: text(self.cells[first].trim_ascii()),
+            first: first + 1,
+            second: second + 1,
+        }
+    }
+
+    fn find_all<'a>(
+        &self,
+        wanted: impl Iterator<Item = &'a String>,
+    ) -> Result<Vec<usize>, TableError> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in wanted {
+            match self.find(name)? {
+                Some(column) => found.push(column),
+                None => missing.push(format!("{name:?}")),
+            }
+        }
+        match missing.len() {
+            0 => Ok(found),
+            _ => Err(TableError::Unknown {
+                missing: listed(&missing, missing.len()),
+                known: self.known(),
+            }),
+        }
+    }
+
+    /// The columns that are not taken.
+    fn others(&self, is_taken: &[bool]) -> Result<Vec<usize>, TableError> {
+        let others: Vec<usize> = (0..self.width())
+            .filter(|&column| !is_taken[column])
+            .collect();
+        for name in others.iter().filter_map(|&column| self.name(column)) {
+            if let [first, second, ..] = self.called(name) {
+                return Err(self.ambiguous(*first, *second));
+            }
+        }
+        Ok(others)
+    }
+
+    /// The columns to take, those of the context last, and the table that their numbers belong in.
+    fn choose(
+        &self,
+        columns: Option<&[String]>,
+        context: &[String],
+    ) -> Result<(Vec<usize>, Table), TableError> {
+        let named = columns.unwrap_or_default();
+        let mut named_columns = self.find_all(named.iter().chain(context))?;
+        let context = named_columns.split_off(named.len());
+        let mut is_taken = vec![false; self.width()];
+        for &column in context.iter().chain(&named_columns) {
+            if mem::replace(&mut is_taken[column], true) {
+                return Err(TableError::Repeated(self.place(column)));
+            }
+        }
+        let columns = match columns {
+            Some(_) => named_columns,
+            None => self.others(&is_taken)?,
+        };
+        if columns.is_empty() {
+            return Err(TableError::NoColumn);
+        }
+        let labels = |columns: &[usize]| columns.iter().map(|&at| self.label(at)).collect();
+        let table = Table {
+            columns: labels(&columns),
+            context: labels(&context),
+            numbers: Vec::new(),
+        };
+        Ok(([columns, context].concat(), table))
+    }
+
+    /// What there is, for a message.
+    fn known(&self) -> String {
+        let width = self.width();
+        match self.has_names {
+            true => {
+                let names = (0..width.min(SHOWN)).map(|column| format!("{:?}", self.label(column)));
+                listed(&names.collect::<Vec<_>>(), width)
+            }
+            false => format!("no header, and the columns 1 to {width}"),
+        }
+    }
+}
+
+/// The first of `all` names.
+fn listed(names: &[String], all: usize) -> String {
+    let shown = &names[..names.len().min(SHOWN)];
+    match all - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn text(cell: &[u8]) -> String {
+    String::from_utf8_lossy(cell).into_owned()
+}
+
+/// What a cell says, which may be infinite or NaN.
+fn number(cell: &[u8]) -> Option<f64> {
+    str::from_utf8(cell.trim_ascii()).ok()?.parse().ok()
+}
+
+/// Whether a cell can only be a name.
+fn is_word(cell: &[u8]) -> bool {
+    let cell = cell.trim_ascii();
+    let mut missing = MISSING.iter().map(|sign| sign.as_bytes());
+    number(cell).is_none() && !missing.any(|sign| cell.eq_ignore_ascii_case(sign))
+}
+
+fn is_decimal_comma(cell: &str) -> bool {
+    number(cell.replacen(',', ".", 1).as_bytes()).is_some() && number(cell.as_bytes()).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::heap::peak;
+
+    fn read_chosen(
+        text: impl AsRef<[u8]>,
+        columns: Option<&str>,
+        context: &str,
+    ) -> Result<Table, TableError> {
+        let names = |list: &str| {
+            list.split_terminator(',')
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        Table::read(file.path(), columns.map(names).as_deref(), &names(context))
+    }
+
+    fn read(text: impl AsRef<[u8]>) -> Result<Table, TableError> {
+        read_chosen(text, None, "")
+    }
+
+    fn complaint(text: impl AsRef<[u8]>) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_same_table_in_many_dresses() {
+        for text in [
+            "a,b\n1,-2.5\n30,4e-1\n",
+            "a,b\r\n1,-2.5\r\n30,4e-1",
+            "a,b\r1,-2.5\r30,4e-1\r",
+            "\u{feff}a,b\n1,-2.5\n30,4e-1\n",
+            "\n# two columns; and ; more\n\na,b\n#1,2\n1,-2.5\n \r\n30,4e-1\n\n",
+            "a;b\n1;-2.5\n30;4e-1\n",
+            "a\tb\n1\t-2.5\n30\t4e-1\n",
+            "\"a\",\"b\"\n\"1\",\"-2.5\"\n\"30\",.4\n",
+            " a , b \n 1 ,\t-2.5\n+30., 0.4\n",
+        ] {
+            // A line of a space alone is a row of one cell.
+            let text = text.replace("\n \r\n", "\n");
+            let table = read(&text).unwrap();
+            assert_eq!(table.columns, ["a", "b"], "{text:?}");
+            assert_eq!(table.numbers, [1.0, -2.5, 30.0, 0.4], "{text:?}");
+        }
+        let table = read("1,-2.5\n30,0.4").unwrap();
+        assert_eq!(table.columns, ["1", "2"]);
+        assert_eq!(table.numbers, [1.0, -2.5, 30.0, 0.4]);
+        let table = read("\"length, in \"\"m\"\"\nand more;\";width\n1;2\n").unwrap();
+        assert_eq!(table.columns, ["length, in \"m\"\nand more;", "width"]);
+    }
+
+    #[test]
+    fn columns_are_chosen_by_name_or_number() {
+        let text = "t,x,,x,5\n1,2,3,4,6\n";
+        let chosen = |columns, context| {
+            let table = read_chosen(text, columns, context).unwrap();
+            (
+                [table.columns, table.context].concat().join(" "),
+                table.numbers,
+            )
+        };
+        // The name 5 goes before the number.
+        assert_eq!(chosen(Some("5,t"), ""), ("5 t".into(), vec![6.0, 1.0]));
+        assert_eq!(
+            chosen(Some("4,2"), "t"),
+            ("4 2 t".into(), vec![4.0, 2.0, 1.0])
+        );
+        assert_eq!(
+            chosen(Some("3"), "5, t"),
+            ("3 5 t".into(), vec![3.0, 6.0, 1.0])
+        );
+        assert_eq!(
+            read_chosen("1,2,3", None, "2").unwrap().numbers,
+            [1.0, 3.0, 2.0]
+        );
+        // What is not chosen may be anything.
+        assert_eq!(
+            read_chosen("n,x\nAda,1\n,2", Some("x"), "")
+                .unwrap()
+                .numbers,
+            [1.0, 2.0]
+        );
+
+        for (columns, context, said) in [
+            (None, "", "the columns 2 and 4 are both called \"x\""),
+            (Some("x"), "", "the columns 2 and 4 are both called \"x\""),
+            (
+                Some("y,t,z"),
+                "",
+                "no column \"y\", \"z\"; it has \"t\", \"2\", \"3\", \"4\", \"5\"",
+            ),
+            (Some("0"), "", "no column \"0\""),
+            (Some("6"), "", "no column \"6\""),
+            (Some("-1"), "", "no column \"-1\""),
+            (
+                Some("t,2,1"),
+                "",
+                "column 1 (\"t\") is asked for more than once",
+            ),
+            (
+                Some("t"),
+                "1",
+                "column 1 (\"t\") is asked for more than once",
+            ),
+            (Some(""), "t", "no column is left"),
+        ] {
+            let error = read_chosen(text, columns, context).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let error = read_chosen("1,2\n", None, "1,2").unwrap_err().to_string();
+        assert!(error.contains("no column is left"), "{error}");
+        let error = read_chosen("1,2\n", None, "t").unwrap_err().to_string();
+        assert!(
+            error.contains("\"t\"; it has no header, and the columns 1 to 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_line_and_column() {
+        for (text, said) in [
+            ("", "no row"),
+            ("\n\n# nothing\n", "no row"),
+            ("\n#\na,b\n#\n", "a header, in line 3, and no row"),
+            (
+                "a,b\n1,2\n\n#\n3,n/a\n",
+                "line 5, column 2 (\"b\"): \"n/a\" is not a finite number",
+            ),
+            (
+                "a,b\r\n1,2\r\n3,\r\n",
+                "line 3, column 2 (\"b\"): \"\" is not",
+            ),
+            ("a,b\r1,2\r3,x\r", "line 3, column 2 (\"b\"): \"x\" is not"),
+            ("1,2\nNaN,3\n", "line 2, column 1: \"NaN\" is not"),
+            ("1,na\n", "line 1, column 2: \"na\" is not"),
+            ("a\n1\n-inf", "line 3, column 1 (\"a\"): \"-inf\" is not"),
+            ("a\n1e999\n", "\"1e999\" is not a finite number"),
+            (
+                "a;b\n1,5;2\n",
+                "\"1,5\" is not a finite number; write a point",
+            ),
+            ("a b\n1 2\n", "\"1 2\" is not a finite number; correct it"),
+            ("\"a\nz\",b\n1,2\n1,\"\n\n\"\n", "line 4, column 2 (\"b\")"),
+            (
+                "a,b\n1,2\n3\n",
+                "line 3 has 1 columns, and the first row has 2",
+            ),
+            ("1,2\n3,4,5\n", "line 2 has 3 columns"),
+            ("PK\u{3}\u{4}\0\0", "no text"),
+        ] {
+            let error = complaint(text);
+            assert!(error.contains(said), "{text:?}: {error}");
+        }
+        assert!(complaint(b"x\n\xff\n").contains("\"\u{fffd}\" is not"));
+        let utf16: Vec<u8> = "a,b\n1,2\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        assert!(complaint(utf16).contains("UTF-8"));
+        let long = format!("a\n{}", "x".repeat(1_000));
+        assert!(complaint(long).len() < 150);
+        let wide = (0..1_000)
+            .map(|i| format!("c{i}"))
+            .collect::<Vec<_>>()
+            .join(",");
+        let error = read_chosen(&wide, Some("d"), "").unwrap_err().to_string();
+        assert!(error.ends_with("\"c19\" and 980 more"), "{error}");
+    }
+
+    /// A row costs a small multiple of its limit, a line without end no more.
+    #[test]
+    fn a_row_ends() {
+        let most = 16 * MAX_ROW_BYTES;
+        for (text, said) in [
+            ("1".repeat(2 * MAX_ROW_BYTES), "after line 0 has more"),
+            (",".repeat(2 * MAX_ROW_BYTES), "after line 0 has more"),
+            (
+                format!("a\n1\n\"{}", "1\n".repeat(MAX_ROW_BYTES)),
+                "after line 2 has more",
+            ),
+        ] {
+            let (held, error) = peak(|| complaint(&text));
+            assert!(error.contains(said), "{error}");
+            assert!(held < most, "{held} bytes");
+        }
+        // As many bytes in many rows are well.
+        let table = read("# a\n1\n".repeat(MAX_ROW_BYTES / 4)).unwrap();
+        assert_eq!(table.rows(), MAX_ROW_BYTES / 4);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_device_is_no_file_of_points() {
+        for (device, said) in [("/dev/zero", "no text"), ("/dev/null", "no row")] {
+            let error = Table::read(Path::new(device), None, &[])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_million_columns() {
+        let row = |first: &str| [first, &",7".repeat(999_999)].concat();
+        let text = [row("1"), row("2")].join("\n");
+        let (held, table) = peak(|| read(&text).unwrap());
+        assert_eq!((table.rows(), table.width()), (2, 1_000_000));
+        assert!(held < 200 << 20, "{held} bytes");
+    }
+}
