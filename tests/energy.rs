@@ -4,7 +4,7 @@ use end_to_end::Place;
 use serde_json::Value;
 
 /// Of the wave, whose constant is known in closed form, and quickly.
-const WAVE: &str = "energy --energy u2 --layers 8 --epochs 40 --anneal none";
+const WAVE: &str = "energy --energy u2 --layers 8 --epochs 120";
 
 #[track_caller]
 fn evaluated(at: &Place, run: &str) -> Value {
@@ -124,7 +124,6 @@ fn what_says_nothing_of_an_energy_is_refused() {
         ("sample run --seed 3", "--seed"),
         ("--resume run", "train energy"),
         ("density --resume run", "train energy"),
-        ("report run", "train energy"),
         ("log-prob run z.csv", "train energy"),
         ("energy --anneal kl-warm-up:10", "--anneal"),
         ("energy --flow-bins 3", "--flow-bins"),
@@ -134,4 +133,46 @@ fn what_says_nothing_of_an_energy_is_refused() {
         at.train(arguments).fails(1, &[named]);
     }
     assert_eq!(at.names("."), ["run"]);
+}
+
+#[test]
+fn a_report_puts_seeds_together_and_draws_the_figure() {
+    let at = Place::new();
+    for seed in 0..3 {
+        let flags = "--energy u2 --layers 2 --epochs 2 --anneal none";
+        at.train(&format!("energy {flags} --seed {seed} --output s{seed}"))
+            .succeeds();
+    }
+    at.train("energy --energy u1 --layers 0 --epochs 1 --output other")
+        .succeeds();
+    for run in ["s0", "s1"] {
+        at.train(&format!("evaluate {run}")).succeeds();
+    }
+    let printed = at
+        .train("report s0 s1 s2 other --output report")
+        .succeeds()
+        .stdout;
+    assert!(printed.contains("| u2 | planar, K = 2 | 3 |"), "{printed}");
+    assert!(printed.contains("of 2 |"), "{printed}");
+    assert!(
+        printed.contains("not evaluated: train evaluate s2"),
+        "{printed}"
+    );
+    assert_eq!(at.text("report/table.md").lines().count(), 4);
+    let kl = at.column("report/table.csv", "kl");
+    let of_run = at.numbers("s0/evaluations.csv", "kl")[0].to_string();
+    assert_eq!((kl.len(), &kl[0], kl[2].as_str()), (4, &of_run, ""));
+    // Two energies down; the target, K = 2 and K = 0 across.
+    let picture = at.bytes("report/figure.png");
+    let size = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
+    let (width, height) = (size(16), size(20));
+    assert!(width > height && width < 2 * height, "{width} x {height}");
+    // A report is written over by one of the same runs, and of no others.
+    at.train("report s0 s1 s2 other --output report").succeeds();
+    at.train("report s0 --output report")
+        .fails(1, &["other runs", "--output"]);
+    let density = "density --layers 1 --epochs 1 --batch-size 5000 --output density";
+    at.train(density).succeeds();
+    at.train("report density").fails(1, &["evaluate"]);
+    at.train("report s0 density").fails(1, &["train density"]);
 }

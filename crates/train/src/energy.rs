@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 mod potential;
+pub mod report;
 pub mod sample;
 
 use std::sync::Arc;

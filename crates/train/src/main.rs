@@ -22,6 +22,7 @@ mod plot;
 mod points;
 mod process;
 mod random;
+mod report;
 mod run;
 mod sample;
 mod task;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         Some(Command::Energy(args)) => learn::train::<EnergyTask>(args),
         Some(Command::Evaluate(args)) => evaluation::run(args).map(|()| Ending::Complete),
         Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
-        Some(Command::Report(args)) => vae::report::run(args).map(|()| Ending::Complete),
+        Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
     };
     match result {

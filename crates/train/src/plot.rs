@@ -41,7 +41,7 @@ pub struct Picture {
 
 impl Picture {
     /// A white one.
-    fn new(width: usize, height: usize) -> Self {
+    pub fn new(width: usize, height: usize) -> Self {
         Self {
             width,
             height,
@@ -67,7 +67,7 @@ impl Picture {
     /// # Errors
     ///
     /// When it is too large for one.
-    fn encode(&self) -> Result<Vec<u8>, png::EncodingError> {
+    pub fn encode(&self) -> Result<Vec<u8>, png::EncodingError> {
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
         encoder.set_color(png::ColorType::Rgb);

@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use anyhow::{Result, ensure};
 use burn::tensor::{DType, Tensor, TensorData};
 use flow_vae::Mean;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     DIM, EnergyName, EnergySettings, EnergyTask,
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 10_000;
 const SIDE: usize = 500;
 
 /// A row of `evaluations.csv`, in nats, each estimate from samples with its standard error.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub epoch: Option<usize>,
     pub energy: EnergyName,

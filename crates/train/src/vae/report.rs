@@ -1,15 +1,19 @@
 //! `train report`: what runs of VAEs have come to, as tables, learning curves and a page.
 
 mod curves;
-mod folder;
 mod page;
 pub mod run;
 pub mod table;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
-use crate::{cli::ReportArgs, terminal::print};
-use folder::Folder;
+use crate::{
+    cli::ReportArgs,
+    report::folder::{self, Folder},
+    terminal::print,
+};
 use table::Table;
 
 /// Reads runs, writes their report into a folder of its own, and prints the table.
@@ -21,7 +25,8 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let runs = run::read_all(&args.runs)?;
     let table = Table::new(&runs);
     let files = files(&table)?;
-    let folder = Folder::new(args.output.as_deref(), &runs)?;
+    let paths: Vec<PathBuf> = runs.iter().map(|run| run.path.clone()).collect();
+    let folder = Folder::new(args.output.as_deref(), &paths)?;
     for (name, bytes) in &files {
         folder.write(name, bytes)?;
     }

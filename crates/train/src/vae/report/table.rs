@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Result;
 
-use super::{folder::RUN, run::Run};
-use crate::{evaluation::figure, vae::evaluate::Row};
+use super::run::Run;
+use crate::{evaluation::figure, report::folder::RUN, vae::evaluate::Row};
 
 /// The runs, gathered by what they have in common but their seeds, in the order that they were given in.
 pub struct Table<'a> {
