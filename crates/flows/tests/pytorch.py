@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import softplus
 
-DIM, LAYERS = 3, 4
+DIM = 3
 HERE = Path(__file__).parent
 
 
@@ -45,7 +45,7 @@ class Planar(nn.Module):
 
 
 class Coupling(nn.Module):
-    """An affine coupling (Dinh et al. 2016) whose log-scales stay in (-5, 5), and a permutation."""
+    """Dinh et al. 2016, with log-scales that stay between -5 and 5."""
 
     def __init__(self, hidden=16):
         super().__init__()
@@ -57,23 +57,32 @@ class Coupling(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden, 2 * (DIM - self.kept)),
         )
-        self.register_buffer("order", torch.randperm(DIM))
 
-    def scale_and_shift(self, kept):
-        # A log-scale and a shift for each of the other coordinates, in turn.
+    def split(self, x):
+        kept, other = x[..., : self.kept], x[..., self.kept :]
+        # A log-scale and a shift for each of the others, in turn.
         a, shift = self.net(kept).unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.exp(a / (1 + a.abs() / 5)), shift
+        return kept, other, torch.exp(a / (1 + a.abs() / 5)), shift
 
     def forward(self, z):
-        kept, changed = z[..., : self.kept], z[..., self.kept :]
-        scale, shift = self.scale_and_shift(kept)
-        return torch.cat([kept, changed * scale + shift], -1)[..., self.order]
+        kept, other, scale, shift = self.split(z)
+        return torch.cat([kept, other * scale + shift], -1)
 
     def inverse(self, y):
-        y = y[..., torch.argsort(self.order)]
-        kept, changed = y[..., : self.kept], y[..., self.kept :]
-        scale, shift = self.scale_and_shift(kept)
-        return torch.cat([kept, (changed - shift) / scale], -1)
+        kept, other, scale, shift = self.split(y)
+        return torch.cat([kept, (other - shift) / scale], -1)
+
+
+class Permutation(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("order", torch.randperm(DIM))
+
+    def forward(self, z):
+        return z[..., self.order]
+
+    def inverse(self, y):
+        return y[..., torch.argsort(self.order)]
 
 
 class Flow(nn.Module):
@@ -101,8 +110,11 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     points = 2 * torch.randn(16, DIM)
     golden = {"points": points.tolist()}
-    for name, layer in (("planar", Planar), ("realnvp", Coupling)):
-        flow = Flow([layer() for _ in range(LAYERS)])
+    flows = {
+        "planar": Flow([Planar() for _ in range(4)]),
+        "realnvp": Flow([part() for _ in range(4) for part in (Coupling, Permutation)]),
+    }
+    for name, flow in flows.items():
         with torch.no_grad():
             for parameter in flow.parameters():
                 parameter *= 1.5  # away from the identity
