@@ -35,3 +35,8 @@ pub fn moments(numbers: &[f64]) -> (f64, f64) {
     let center = mean(&|x| x);
     (center, mean(&|x| (x - center).powi(2)).sqrt())
 }
+
+/// The same of each column.
+pub fn moments_of_each<const N: usize>(rows: &[[f64; N]]) -> [(f64, f64); N] {
+    std::array::from_fn(|i| moments(&rows.iter().map(|row| row[i]).collect::<Vec<_>>()))
+}
