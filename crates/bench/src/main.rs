@@ -16,7 +16,7 @@ use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint, Transformed};
 use burn_host::{Matrix, product};
 use clap::{Parser, ValueEnum};
 use flow_vae::{Activation, ImportanceSampling, Likelihood, Vae, VaeConfig};
-use fused_optim::{GradientClip, RmsProp};
+use fused_optim::{Adam, GradientClip, RmsProp, WeightAverage};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
@@ -59,6 +59,8 @@ struct Args {
 enum What {
     /// A training step: noise, bound, gradients and the bound on their norm, RMSprop with momentum; in milliseconds
     Step,
+    /// What the bound on the gradient's norm and the average of the weights add to a step with Adam, as a share of the rest
+    Extras,
     /// ln p(x) by importance sampling; in images a second
     Nll,
     /// What a training step cannot do without: its matrix products, and a pass over parameters, gradients and the
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
     for &layers in &args.layers {
         let median = match args.what {
             What::Step => step(&args, layers, &device),
+            What::Extras => extras(&args, layers, &device),
             What::Nll => nll(&args, layers, &device),
             What::Floor => floor(&args, layers, true),
             What::FloorInOrder => floor(&args, layers, false),
@@ -175,6 +178,43 @@ fn step(args: &Args, layers: usize, device: &Device) -> f64 {
         model = optimizer.step(1e-5, model.clone(), gradients);
         device.sync().expect("the device answers");
     }) * 1e3
+}
+
+/// Seconds of what keeps a training from exploding and of the average, over those of all else in the same steps.
+fn extras(args: &Args, layers: usize, device: &Device) -> f64 {
+    let device = device.clone().autodiff();
+    let mut rng = SmallRng::seed_from_u64(0);
+    let images = images(&mut rng, args.batch.get(), &device);
+    let mut model = vae(args, layers, &device);
+    let (mut clip, mut optimizer) = (GradientClip::new(&device), Adam::default().init());
+    // In the rhythm that it has after its first thousand updates.
+    let mut average = WeightAverage::new(&model).after(1 << 20);
+    let mut seconds = [0.0; 2];
+    let repeats = args.repeats.get();
+    for repeat in 0..repeats + repeats.div_ceil(10) {
+        let mut start = Instant::now();
+        let mut lap = |device: &Device| {
+            device.sync().expect("the device answers");
+            std::mem::replace(&mut start, Instant::now())
+                .elapsed()
+                .as_secs_f64()
+        };
+        let noise = normal(&mut rng, [args.batch.get(), args.latent.get()], &device);
+        let loss = model.terms(images.clone(), noise).elbo().mean().neg();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let mut rest = lap(&device);
+        let gradients = clip.clip(&model, gradients);
+        let mut extra = lap(&device);
+        model = optimizer.step(1e-5, model.clone(), gradients);
+        rest += lap(&device);
+        average = average.follow(&model);
+        extra += lap(&device);
+        if repeat >= repeats.div_ceil(10) {
+            seconds[0] += extra;
+            seconds[1] += rest;
+        }
+    }
+    seconds[0] / seconds[1]
 }
 
 /// Images a second of ln p(x) by importance sampling.
