@@ -195,6 +195,24 @@ impl Window {
     }
 }
 
+/// An image of `from * from` grey levels in [0, 1], enlarged to `side` pixels.
+///
+/// # Panics
+///
+/// If there are not so many levels.
+pub fn image(levels: &[f32], from: usize, side: usize) -> Picture {
+    assert_eq!(levels.len(), from * from);
+    let level = |pixel: usize| {
+        let (x, y) = (pixel % side * from / side, pixel / side * from / side);
+        [(levels[y * from + x] * 255.0).round() as u8; 3]
+    };
+    Picture {
+        width: side,
+        height: side,
+        pixels: (0..side * side).map(level).collect(),
+    }
+}
+
 /// Paints a density, of which ln p is given at the points of [`Window::grid`]; up to a constant will do. NaN is grey.
 ///
 /// # Panics
