@@ -13,7 +13,7 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use super::lines::{COMMENT, Lines, MAX_ROW_BYTES};
 use crate::data::SourceError;
 
-/// The most numbers that are read of a file: 256 MiB in single precision.
+/// The most numbers that are read of a file: 256 MiB in single precision, and four times that while they are read.
 const MAX_NUMBERS: usize = 1 << 26;
 
 /// How many columns, or letters of a cell, a message names.
