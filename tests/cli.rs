@@ -94,7 +94,7 @@ fn bare_training_leaves_a_complete_run_folder() {
     let summary: serde_json::Value =
         serde_json::from_str(&at.text("runs/digits-1/summary.json")).unwrap();
     assert_eq!(summary["best_epoch"], 4);
-    assert_eq!(summary["valid_elbo"], elbo[3]);
+    assert_eq!(summary["valid"]["elbo"], elbo[3]);
     assert_eq!(summary["backend"], "flex");
 }
 

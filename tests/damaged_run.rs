@@ -171,7 +171,7 @@ fn images_that_were_changed_under_a_run() {
     refused(
         &at,
         &uses.each_ref().map(String::as_str),
-        &["run/checkpoint/1", "other images", "checksum"],
+        &["run/checkpoint/1", "other data", "checksum"],
     );
 }
 

@@ -102,13 +102,15 @@ fn moved(config: &FlowConfig, dtype: DType, device: &Device) -> Flow {
     flow.map(&mut Noise(ChaCha8Rng::seed_from_u64(6), dtype))
 }
 
-/// A new flow, with all that it draws: a device has one generator, which all tests here would use at once, and weights are
-/// else drawn when somebody looks at them.
+/// A new flow, with all that it draws: a device has one generator, which all tests here would use at once, and Burn draws
+/// weights when somebody looks at them.
 fn init(config: &FlowConfig, seed: u64, device: &Device) -> Flow {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     device.seed(seed);
-    config.init(device).materialize()
+    let flow = config.init(device);
+    let drawn = flow.clone().into_record();
+    flow.load_record(drawn)
 }
 
 struct Noise(ChaCha8Rng, DType);

@@ -128,10 +128,8 @@ fn files_are_found_where_they_may_be() {
     at.train("--resume a --epochs 2 --data-dir moved")
         .succeeds();
     at.write(&format!("moved/{TEST_BATCH}"), batch(19));
-    at.train("evaluate a --samples 2").fails(
-        1,
-        &["trained with other images", "[54, 6, 20]", "[54, 6, 19]"],
-    );
+    at.train("evaluate a --samples 2")
+        .fails(1, &["trained on other data", "[54, 6, 20]", "[54, 6, 19]"]);
 }
 
 /// The density of what is always the same has a bound: 192 pixels of no less than the least variance.

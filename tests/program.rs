@@ -1,8 +1,8 @@
-//! The program `train` as a process.
+//! Programs as processes: `train`, and the examples.
 
 use std::{
     io::{BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         OnceLock,
@@ -20,17 +20,24 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// The path of `train`, as `cargo run -p train` builds it.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<CargoRun> = OnceLock::new();
-    let build = || {
-        let build = CargoBuild::new().package("train").bin("train");
-        // What cargo tells this test about its own package would make build scripts run again.
-        let build = std::env::vars_os()
-            .map(|(key, _)| key)
-            .filter(|key| key.to_string_lossy().starts_with("CARGO_"))
-            .filter(|key| key != "CARGO_HOME" && key != "CARGO_TARGET_DIR")
-            .fold(build, CargoBuild::env_remove);
-        build.run().expect("train builds")
-    };
+    let build = || build(CargoBuild::new().package("train").bin("train"));
     PROGRAM.get_or_init(build).path()
+}
+
+/// The path of an example of `burn-flows`, as `cargo run --example NAME` and `cargo test` build it.
+pub fn example(name: &str) -> PathBuf {
+    let example = CargoBuild::new().arg("--workspace").example(name);
+    build(example).path().to_owned()
+}
+
+fn build(build: CargoBuild) -> CargoRun {
+    // What cargo tells this test about its own package would make build scripts run again.
+    let build = std::env::vars_os()
+        .map(|(key, _)| key)
+        .filter(|key| key.to_string_lossy().starts_with("CARGO_"))
+        .filter(|key| key != "CARGO_HOME" && key != "CARGO_TARGET_DIR")
+        .fold(build, CargoBuild::env_remove);
+    build.run().expect("it builds")
 }
 
 /// A process that was started; it is killed when it is dropped.

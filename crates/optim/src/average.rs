@@ -66,10 +66,7 @@ impl<M: Module> WeightAverage<M> {
     /// γ.
     pub const POWER: f64 = 16.0;
 
-    /// Of no update yet: the weights of `model` as they are.
-    ///
-    /// Parameters that are not initialised yet would come out other than the model's own:
-    /// [`materialize`](Module::materialize) it first.
+    /// Of no update yet: the weights of `model` as they are. Those that are not drawn yet are drawn here, for both.
     pub fn new(model: &M) -> Self {
         Self {
             model: model.clone().map(&mut Detach),

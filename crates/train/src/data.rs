@@ -1,4 +1,4 @@
-//! Data sets of square images, and the batches that training reads from them.
+//! Data sets of square images.
 
 mod amat;
 mod binarize;
@@ -6,7 +6,6 @@ mod cifar;
 mod digits;
 mod download;
 mod idx;
-mod loader;
 mod mnist;
 mod patch;
 mod source;
@@ -26,8 +25,7 @@ use amat::AmatError;
 use cifar::CifarError;
 use idx::IdxError;
 
-pub use binarize::{Binarization, FIXED_EPOCH};
-pub use loader::{Batch, Batching, EpochLoader, Role, StepNumber};
+pub use binarize::Binarization;
 pub use source::{Source, SourceError};
 
 /// The largest set that is read, in pixels. The largest known, EMNIST, has half of it.
@@ -57,7 +55,7 @@ impl Images {
     /// # Panics
     ///
     /// If `side` is zero or `pixels` is not a whole number of images.
-    fn new(side: usize, pixels: Vec<u8>) -> Self {
+    pub fn new(side: usize, pixels: Vec<u8>) -> Self {
         Self::of(Kind::Grey { side }, pixels)
     }
 

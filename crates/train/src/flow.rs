@@ -1,9 +1,9 @@
-//! The flows of the posterior by name.
+//! The flows by name.
 
 use std::num::NonZeroUsize;
 
-use anyhow::{Result, ensure};
-use burn_flows::{FlowConfig, PlanarConfig, PlanarConstraint, ScalarMap, SylvesterBasis};
+use anyhow::{Context, Result, ensure};
+use burn_flows::{FlowConfig, FlowSize, PlanarConfig, PlanarConstraint, ScalarMap, SylvesterBasis};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -31,19 +31,28 @@ pub enum FlowName {
     Realnvp,
     /// Inverse autoregressive layers (--flow-hidden)
     Iaf,
+    /// Masked autoregressive layers, the inverse of iaf (--flow-hidden)
+    Maf,
     /// Couplings by rational-quadratic splines with random permutations (--flow-hidden, --flow-bins)
     Spline,
+    /// Masked autoregressive layers by rational-quadratic splines (--flow-hidden, --flow-bins)
+    SplineAutoregressive,
 }
 
-/// What some of the families take.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FlowOptions {
+/// Which flow: a family, how many layers of it, and what some of the families take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowSettings {
+    pub flow: FlowName,
+    pub layers: usize,
     /// Widths of the hidden layers of the networks in a layer.
-    pub hidden: Option<Vec<NonZeroUsize>>,
+    #[serde(default)]
+    pub flow_hidden: Option<Vec<NonZeroUsize>>,
     /// Orthonormal vectors, or reflections, of a Sylvester layer.
-    pub vectors: Option<NonZeroUsize>,
+    #[serde(default)]
+    pub flow_vectors: Option<NonZeroUsize>,
     /// Bins of a spline.
-    pub bins: Option<NonZeroUsize>,
+    #[serde(default)]
+    pub flow_bins: Option<NonZeroUsize>,
 }
 
 // Sizes of ours, where nothing else is asked for.
@@ -51,38 +60,124 @@ const HIDDEN: [usize; 2] = [64, 64];
 const VECTORS: usize = 8;
 const BINS: usize = 8;
 
-impl FlowName {
-    /// The flow of `layers` layers in `dim` dimensions.
-    pub fn config(self, dim: usize, layers: usize, options: &FlowOptions) -> FlowConfig {
-        let hidden: Vec<usize> = match &options.hidden {
-            Some(hidden) => hidden.iter().map(|width| width.get()).collect(),
-            None => HIDDEN.to_vec(),
-        };
-        let vectors = options.vectors.map_or(VECTORS.min(dim), NonZeroUsize::get);
-        let bins = options.bins.map_or(BINS, NonZeroUsize::get);
-        let sylvester = |basis| FlowConfig::sylvester(dim, layers, basis);
-        let coupling = |map| FlowConfig::coupling(dim, layers, map, &hidden);
-        match self {
-            Self::Planar => FlowConfig::planar(dim, layers),
-            Self::PlanarIdentity if layers == 0 => FlowConfig::planar(dim, 0),
-            Self::PlanarIdentity => {
-                let planar = PlanarConfig::new(layers).with_constraint(PlanarConstraint::Identity);
-                FlowConfig::new(dim, vec![planar.into()])
-            }
-            Self::Radial => FlowConfig::radial(dim, layers),
-            Self::Householder => FlowConfig::householder(dim, layers),
-            Self::SylvesterOrthogonal => sylvester(SylvesterBasis::Orthogonal(vectors)),
-            Self::SylvesterHouseholder => sylvester(SylvesterBasis::Householder(vectors)),
-            Self::SylvesterTriangular => sylvester(SylvesterBasis::Triangular),
-            Self::Nice => coupling(ScalarMap::Additive),
-            Self::Realnvp => coupling(ScalarMap::Affine),
-            Self::Iaf => {
-                FlowConfig::inverse_autoregressive(dim, layers, ScalarMap::Affine, &hidden)
-            }
-            Self::Spline => coupling(ScalarMap::Spline(bins)),
+/// Layers that take some minutes to build where each is a network of its own.
+const MOST_LAYERS: usize = 1_000_000;
+
+/// More weights than this (4 GiB of them, four times that with Adam's state and the average) are a typing error.
+const MOST_WEIGHTS: f64 = (1_u64 << 30) as f64;
+
+impl FlowSettings {
+    pub fn new(flow: FlowName, layers: usize) -> Self {
+        Self {
+            flow,
+            layers,
+            flow_hidden: None,
+            flow_vectors: None,
+            flow_bins: None,
         }
     }
 
+    /// The flow in `dim` dimensions.
+    pub fn config(&self, dim: usize) -> FlowConfig {
+        self.with_layers(dim, self.layers)
+    }
+
+    fn with_layers(&self, dim: usize, layers: usize) -> FlowConfig {
+        let hidden: Vec<usize> = match &self.flow_hidden {
+            Some(hidden) => hidden.iter().map(|width| width.get()).collect(),
+            None => HIDDEN.to_vec(),
+        };
+        let vectors = self
+            .flow_vectors
+            .map_or(VECTORS.min(dim), NonZeroUsize::get);
+        let bins = self.flow_bins.map_or(BINS, NonZeroUsize::get);
+        let sylvester = |basis| FlowConfig::sylvester(dim, layers, basis);
+        let coupling = |map| FlowConfig::coupling(dim, layers, map, &hidden);
+        let masked = |map| FlowConfig::masked_autoregressive(dim, layers, map, &hidden);
+        match self.flow {
+            FlowName::Planar => FlowConfig::planar(dim, layers),
+            FlowName::PlanarIdentity if layers == 0 => FlowConfig::planar(dim, 0),
+            FlowName::PlanarIdentity => {
+                let planar = PlanarConfig::new(layers).with_constraint(PlanarConstraint::Identity);
+                FlowConfig::new(dim, vec![planar.into()])
+            }
+            FlowName::Radial => FlowConfig::radial(dim, layers),
+            FlowName::Householder => FlowConfig::householder(dim, layers),
+            FlowName::SylvesterOrthogonal => sylvester(SylvesterBasis::Orthogonal(vectors)),
+            FlowName::SylvesterHouseholder => sylvester(SylvesterBasis::Householder(vectors)),
+            FlowName::SylvesterTriangular => sylvester(SylvesterBasis::Triangular),
+            FlowName::Nice => coupling(ScalarMap::Additive),
+            FlowName::Realnvp => coupling(ScalarMap::Affine),
+            FlowName::Iaf => {
+                FlowConfig::inverse_autoregressive(dim, layers, ScalarMap::Affine, &hidden)
+            }
+            FlowName::Maf => masked(ScalarMap::Affine),
+            FlowName::Spline => coupling(ScalarMap::Spline(bins)),
+            FlowName::SplineAutoregressive => masked(ScalarMap::Spline(bins)),
+        }
+    }
+
+    /// How large the flow is, given a context of so many numbers. Every layer is as large as the first; so many may be asked
+    /// for that none could be built.
+    pub fn size(&self, dim: usize, context: Option<usize>) -> FlowSize {
+        let layer = FlowConfig {
+            context,
+            ..self.with_layers(dim, 1)
+        };
+        layer.size() * self.layers
+    }
+
+    /// Refuses what the family doesn't take, and more of it than can be built beside `others` weights.
+    ///
+    /// # Errors
+    ///
+    /// With the flags at fault and what they take.
+    pub fn validate(
+        &self,
+        dim: usize,
+        context: Option<usize>,
+        others: f64,
+        flags: &str,
+    ) -> Result<()> {
+        self.check_options()?;
+        (self.with_layers(dim, self.layers.min(1)).check()).context("--flow")?;
+        let weights = others + self.size(dim, context).weights;
+        ensure!(
+            weights <= MOST_WEIGHTS && self.layers <= MOST_LAYERS,
+            "{flags} ask for {weights:.1e} weights in {} layers of the flow; at most {MOST_WEIGHTS:.1e} and {MOST_LAYERS} \
+             are built",
+            self.layers
+        );
+        Ok(())
+    }
+
+    fn check_options(&self) -> Result<()> {
+        let flow = self.flow;
+        let has_vectors = matches!(
+            flow,
+            FlowName::SylvesterOrthogonal | FlowName::SylvesterHouseholder
+        );
+        let has_bins = matches!(flow, FlowName::Spline | FlowName::SplineAutoregressive);
+        for (flag, is_given, is_taken) in [
+            (
+                "--flow-hidden",
+                self.flow_hidden.is_some(),
+                flow.has_networks(),
+            ),
+            ("--flow-vectors", self.flow_vectors.is_some(), has_vectors),
+            ("--flow-bins", self.flow_bins.is_some(), has_bins),
+        ] {
+            ensure!(
+                is_taken || !is_given,
+                "{flag}: --flow {} doesn't take it",
+                flow.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl FlowName {
     /// The learning rate of a flow of `layers` layers, as a multiple of the rest's
     /// ([measured](../../../experiments/stability/README.md)).
     pub fn lr(self, layers: usize) -> f64 {
@@ -94,28 +189,20 @@ impl FlowName {
 
     /// Whether a layer is a network of its own, rather than numbers that a head predicts.
     fn has_networks(self) -> bool {
-        matches!(self, Self::Nice | Self::Realnvp | Self::Iaf | Self::Spline)
+        matches!(
+            self,
+            Self::Nice
+                | Self::Realnvp
+                | Self::Iaf
+                | Self::Maf
+                | Self::Spline
+                | Self::SplineAutoregressive
+        )
     }
 
-    /// Refuses options that the family doesn't take.
-    pub fn check(self, options: &FlowOptions) -> Result<()> {
-        let has_vectors = matches!(self, Self::SylvesterOrthogonal | Self::SylvesterHouseholder);
-        for (flag, is_given, is_taken) in [
-            (
-                "--flow-hidden",
-                options.hidden.is_some(),
-                self.has_networks(),
-            ),
-            ("--flow-vectors", options.vectors.is_some(), has_vectors),
-            ("--flow-bins", options.bins.is_some(), self == Self::Spline),
-        ] {
-            let name = self.to_possible_value().expect("none is hidden");
-            ensure!(
-                is_taken || !is_given,
-                "{flag}: --flow {} doesn't take it",
-                name.get_name()
-            );
-        }
-        Ok(())
+    /// As a user types it.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value().expect("none is hidden");
+        value.get_name().to_owned()
     }
 }

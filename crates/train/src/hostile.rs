@@ -12,27 +12,36 @@ use std::{
 };
 
 use burn::{
-    module::Module,
+    module::{Module, ParamGroup},
     optim::{
         ModuleOptimizer, OptimizerRecord,
         lr_scheduler::{LrSchedulerRecord, module_lr_scheduler::ModuleLrScheduler},
     },
     store::ModuleRecord,
-    tensor::{Bytes, Device, Tensor},
+    tensor::{Bytes, Device},
     train::{TrainStep, checkpoint::Checkpointer},
 };
+use flow_vae::{Annealing, Vae};
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 
 use crate::{
-    checkpoint::{self, Origin, Part, PartFiles},
-    config::RunConfig,
-    data::{self, Batch, DatasetName, StepNumber},
-    flow::FlowName,
+    config,
+    data::{self, Binarization, DatasetName, Images},
+    flow::{FlowName, FlowSettings},
     heap::peak,
-    history::{EpochRow, History},
-    learner::Trainee,
-    pack, report,
-    run_dir::RunDir,
+    learn::{
+        learner::Trainee,
+        loader::{Examples, Role, StepNumber},
+        rate::{Rate, Schedule},
+    },
+    run::{
+        RunDir,
+        checkpoint::{self, Origin, Part, PartFiles},
+        history::{EpochRow, History},
+        pack,
+    },
+    task::Task,
+    vae::{MEASURED, SeenImages, VaeSettings, VaeTask, report},
 };
 
 /// What every reader may hold beside what the file pays for.
@@ -281,7 +290,7 @@ fn gzipped_cifar_files() {
 fn configurations() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
-    fs::write(&path, RunConfig::default().to_json()).unwrap();
+    fs::write(&path, config::to_json(&VaeSettings::default())).unwrap();
     let words = &[
         "-",
         "0",
@@ -301,9 +310,8 @@ fn configurations() {
         "\u{feff}",
     ];
     attack(&path, usize::MAX, words, || {
-        if let Ok(config) = RunConfig::load(&path) {
+        if let Ok(config) = config::load::<VaeSettings>(&path) {
             let _ = config.validate(64);
-            let _ = config.rate(1_000);
         }
         64 * fs::metadata(&path).unwrap().len() as usize
     });
@@ -313,14 +321,14 @@ fn configurations() {
 fn metrics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.csv");
-    let mut history = History::load(&path).unwrap();
+    let mut history = History::load(&path, MEASURED).unwrap();
     for epoch in 1..6 {
-        let valid_elbo = -30.0 + epoch as f64;
+        let elbo = -30.0 + epoch as f64;
         history
             .push(EpochRow {
                 epoch,
-                valid_elbo,
-                ..EpochRow::default()
+                valid: vec![elbo, 0.0, 0.0],
+                ..EpochRow::empty(MEASURED)
             })
             .unwrap();
     }
@@ -337,7 +345,7 @@ fn metrics() {
         "epoch",
     ];
     attack(&path, usize::MAX, words, || {
-        if let Ok(history) = History::load(&path) {
+        if let Ok(history) = History::load(&path, MEASURED) {
             let _ = (history.best_of(|_| true), history.seconds());
         }
         64 * fs::metadata(&path).unwrap().len() as usize
@@ -346,7 +354,7 @@ fn metrics() {
 
 /// A tiny model, its optimiser and its learning rates after an update, and what goes on from their files.
 struct Tiny {
-    config: RunConfig,
+    settings: VaeSettings,
     device: Device,
     folder: tempfile::TempDir,
 }
@@ -354,23 +362,22 @@ struct Tiny {
 impl Tiny {
     fn new() -> Self {
         let size = |n: usize| n.try_into().unwrap();
-        let config = RunConfig {
+        let settings = VaeSettings {
             // Of all families it saves the most kinds of numbers.
-            flow: FlowName::Nice,
-            layers: 2,
+            flow: FlowSettings::new(FlowName::Nice, 2),
             latent_dim: size(3),
             hidden: vec![size(4)],
-            ..RunConfig::default()
+            ..VaeSettings::default()
         };
         // Of the backend, since what is loaded is put on Burn's default device first.
-        let device = config.backend.device().unwrap().autodiff();
+        let device = settings.training.backend.device().unwrap().autodiff();
         let folder = tempfile::tempdir().unwrap();
         let tiny = Self {
-            config,
+            settings,
             device,
             folder,
         };
-        let (model, mut optimizer) = (tiny.model(), tiny.config.optimizer.init());
+        let (model, mut optimizer) = (tiny.model(), tiny.settings.training.optimizer.init());
         let mut rates = tiny.rates();
         let model = tiny.update(model, &mut optimizer, &mut rates);
         model.into_record().save(tiny.file(Part::Model)).unwrap();
@@ -381,13 +388,15 @@ impl Tiny {
         tiny
     }
 
-    fn model(&self) -> Trainee {
-        let vae = self.config.model(4).init(&self.device);
-        Trainee::new(vae, self.config.anneal, 1, &self.device)
+    fn model(&self) -> Trainee<Vae> {
+        let vae = self.settings.model(4).init(&self.device);
+        Trainee::new(vae, 1, &self.device)
     }
 
     fn rates(&self) -> ModuleLrScheduler {
-        self.config.rate(100).with_flow(self.config.flow_lr)
+        let flow = ParamGroup::from_predicate("model.flow");
+        let rate = Rate::new(self.settings.training.lr, Schedule::Cosine, 0, 100);
+        rate.scheduler(Some((flow, self.settings.flow_lr)))
     }
 
     fn file(&self, part: Part) -> PathBuf {
@@ -396,26 +405,29 @@ impl Tiny {
 
     fn update(
         &self,
-        model: Trainee,
+        model: Trainee<Vae>,
         optimizer: &mut ModuleOptimizer,
         rates: &mut ModuleLrScheduler,
-    ) -> Trainee {
-        let rows = |numbers| Tensor::ones([2, numbers], &self.device);
-        let batch = Batch {
-            images: rows(4),
-            noise: rows(3),
-            at: StepNumber {
-                epoch: 1,
-                step: 1,
-                steps: 2,
-            },
+    ) -> Trainee<Vae> {
+        let at = StepNumber {
+            epoch: 1,
+            step: 1,
+            steps: 2,
         };
+        let examples = SeenImages {
+            images: Images::new(2, vec![255; 8]),
+            binarization: Some(Binarization::Static),
+            latent_dim: 3,
+            seed: 0,
+            anneal: Annealing::None,
+        };
+        let batch = examples.batch(&[0, 1], Role::Train, at, &self.device);
         let gradients = TrainStep::step(&model, batch).grads;
         model.optimize(optimizer, rates.step(), gradients)
     }
 
     /// What `train --resume` does with files whose checksums are right.
-    fn resume(&self, fresh: &Trainee) -> anyhow::Result<()> {
+    fn resume(&self, fresh: &Trainee<Vae>) -> anyhow::Result<()> {
         let [model, optimizer, scheduler] = Part::ALL
             .map(|part| Bytes::from_bytes_vec(fs::read(self.file(part)).unwrap()).shared());
         pack::check_model(model.clone())?;
@@ -425,7 +437,7 @@ impl Tiny {
         pack::check_optimizer(optimizer.clone(), model)?;
         pack::check_scheduler(scheduler.clone())?;
         let record = OptimizerRecord::from_bytes(optimizer)?;
-        let mut optimizer = self.config.optimizer.init().load_record(record);
+        let mut optimizer = self.settings.training.optimizer.init().load_record(record);
         let record = LrSchedulerRecord::from_bytes(scheduler)?;
         let mut rates = self.rates().load_record(record);
         self.update(loaded, &mut optimizer, &mut rates);
@@ -496,18 +508,17 @@ fn schedules() {
 #[test]
 fn manifests() {
     let folder = tempfile::tempdir().unwrap();
-    let config = RunConfig::default();
-    let run = RunDir::create(Some(&folder.path().join("run")), &config).unwrap();
-    let splits = data::load(&config.dataset, None).unwrap();
-    let origin = Origin::new(&config, &splits);
-    let history = History::load(&run.metrics_file()).unwrap();
+    let settings = VaeSettings::default();
+    let run = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
+    let origin = Origin::of(&VaeTask::open(settings).unwrap());
+    let history = History::load(&run.metrics_file(), MEASURED).unwrap();
     let history = Arc::new(Mutex::new(history));
     history
         .lock()
         .unwrap()
         .push(EpochRow {
             epoch: 1,
-            ..EpochRow::default()
+            ..EpochRow::empty(MEASURED)
         })
         .unwrap();
     checkpoint::prepare(&run).unwrap();
@@ -543,14 +554,14 @@ fn manifests() {
 fn reported_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    let run = RunDir::create(Some(&path), &RunConfig::default()).unwrap();
-    let mut history = History::load(&run.metrics_file()).unwrap();
+    let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+    let mut history = History::load(&run.metrics_file(), MEASURED).unwrap();
     for epoch in 1..4 {
-        let valid_elbo = -30.0 + epoch as f64;
+        let elbo = -30.0 + epoch as f64;
         let row = EpochRow {
             epoch,
-            valid_elbo,
-            ..EpochRow::default()
+            valid: vec![elbo, 0.0, 0.0],
+            ..EpochRow::empty(MEASURED)
         };
         history.push(row).unwrap();
     }

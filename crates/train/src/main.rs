@@ -1,48 +1,43 @@
-//! Trains, evaluates and samples variational autoencoders with flow posteriors.
+//! Trains, evaluates and samples normalizing flows: as posteriors of autoencoders, as densities, against energies.
 
 #![recursion_limit = "256"] // wgpu's types
 
 mod backend;
-mod checkpoint;
 mod cli;
 mod config;
 mod data;
+mod density;
 #[cfg(feature = "flex")]
 mod device_check;
-mod disk;
-mod evaluate;
+mod energy;
+mod evaluation;
 mod flow;
 #[cfg(test)]
 mod heap;
-mod history;
 #[cfg(test)]
 mod hostile;
-mod learner;
-mod optimizer;
-mod pack;
+mod learn;
 mod picture;
-#[allow(dead_code)] // until `train density` draws with it
 mod plot;
-#[allow(dead_code)] // until `train density` reads them
 mod points;
 mod process;
-mod progress;
 mod random;
-mod rate;
 mod report;
-mod run_dir;
+mod run;
 mod sample;
-mod stop;
-mod trained;
-mod training;
-mod watch;
+mod task;
+mod terminal;
+mod vae;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{Cli, Command};
-use training::Ending;
+use density::DensityTask;
+use energy::EnergyTask;
+use learn::Ending;
+use vae::VaeTask;
 
 /// What a shell expects of a program that Ctrl-C stopped.
 const STOPPED: u8 = 130;
@@ -51,8 +46,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     process::start();
     let result = match &cli.command {
-        None => training::run(&cli.train),
-        Some(Command::Evaluate(args)) => evaluate::run(args).map(|()| Ending::Complete),
+        None => learn::train::<VaeTask>(&cli.train),
+        Some(Command::Density(args)) => learn::train::<DensityTask>(args),
+        Some(Command::Energy(args)) => learn::train::<EnergyTask>(args),
+        Some(Command::Evaluate(args)) => evaluation::run(args).map(|()| Ending::Complete),
+        Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
     };
@@ -60,7 +58,7 @@ fn main() -> ExitCode {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::Stopped) => ExitCode::from(STOPPED),
         Err(error) => {
-            progress::warn(format_args!("error: {error:#}"));
+            terminal::warn(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

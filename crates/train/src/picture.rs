@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::{data::Images, run_dir::RunDir};
+use crate::{data::Images, run::RunDir};
 
 /// Width of the lines between images, in pixels.
 const GAP: usize = 2;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use crate::run_dir::RunDir;
+use crate::run::RunDir;
 
 type Rgb = [u8; 3];
 
@@ -41,7 +41,7 @@ pub struct Picture {
 
 impl Picture {
     /// A white one.
-    fn new(width: usize, height: usize) -> Self {
+    pub fn new(width: usize, height: usize) -> Self {
         Self {
             width,
             height,
@@ -67,7 +67,7 @@ impl Picture {
     /// # Errors
     ///
     /// When it is too large for one.
-    fn encode(&self) -> Result<Vec<u8>, png::EncodingError> {
+    pub fn encode(&self) -> Result<Vec<u8>, png::EncodingError> {
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
         encoder.set_color(png::ColorType::Rgb);
@@ -113,8 +113,8 @@ pub fn panels(columns: usize, pictures: &[Picture]) -> Picture {
 /// A part of a line, from its least to its greatest number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
-    from: f64,
-    to: f64,
+    pub from: f64,
+    pub to: f64,
 }
 
 impl Interval {

@@ -317,8 +317,7 @@ pub fn load(
 }
 
 /// All rows of a file, in their order, for a model of points so standardised. The file must have the columns of these
-/// names, wherever they stand, or of these numbers where the file that was learnt from named none; it may have more. For
-/// contexts alone see [`Standardization::given`].
+/// names, wherever they stand, or of these numbers where the file that was learnt from named none; it may have more.
 ///
 /// # Errors
 ///
@@ -509,7 +508,8 @@ mod tests {
                 for (x, y) in [point[0], point[1], context].iter().zip(back) {
                     assert!((x - y).abs() < 1e-4, "{x} {y}");
                 }
-                assert_eq!(column.to_model(back[2]), Some(part.context(i)[0]));
+                let context = [splits.standardization.context[0].to_model(back[2]) as f32];
+                assert_eq!(context, part.context(i));
                 seen.push(number as usize);
             }
         }
@@ -619,8 +619,10 @@ mod tests {
         );
         let point = splits.standardization.to_user(points.row(0));
         assert!((point[0] - 10.0).abs() < 1e-5 && (point[1] - 100.0).abs() < 1e-4);
-        let given = read_for(file("rest\n3\n").path(), &splits.standardization.given()).unwrap();
-        assert_eq!(points.context(0), given.row(0));
+        assert_eq!(
+            points.context(0),
+            [splits.standardization.context[0].to_model(3.0) as f32]
+        );
         let constant = read("i,square,rest\n1,1,1\n1,1,1\n").unwrap();
         assert_eq!(constant.row(0), constant.row(1));
 

@@ -8,6 +8,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::StandardNormal;
 
+/// The epoch of draws that stay the same, as validation's and the test's do; epochs of training count from 1.
+pub const FIXED_EPOCH: u64 = 0;
+
 /// What a random number is drawn for. The numbers are part of every key: never renumber them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]

@@ -1,51 +1,23 @@
-//! `train report`: what runs have come to, as tables, learning curves and a page.
+//! `train report`: what runs have come to, in a folder of its own.
 
-mod curves;
-mod folder;
-mod page;
-pub mod run;
-pub mod table;
+pub mod folder;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::{cli::ReportArgs, progress::print};
-use folder::Folder;
-use table::Table;
+use crate::{cli::ReportArgs, energy, run::RunDir, task::TaskName, vae};
 
-/// Reads runs, writes their report into a folder of its own, and prints the table.
-///
 /// # Errors
 ///
-/// When a run cannot be read, or the folder holds something else or cannot be written.
+/// When a run cannot be read, runs are of several kinds, or the folder holds something else or cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let runs = run::read_all(&args.runs)?;
-    let table = Table::new(&runs);
-    let files = files(&table)?;
-    let folder = Folder::new(args.output.as_deref(), &runs)?;
-    for (name, bytes) in &files {
-        folder.write(name, bytes)?;
+    let first = &args.runs[0];
+    match RunDir::open(first)?.task()? {
+        TaskName::Vae => vae::report::run(args),
+        TaskName::Energy => energy::report::run(args),
+        TaskName::Density => bail!(
+            "{}: runs of `{}` have no report; compare them by `train evaluate RUN…`",
+            first.display(),
+            TaskName::Density
+        ),
     }
-    print(table.to_markdown())?;
-    for command in table.missing() {
-        print(format_args!("not evaluated: {command}"))?;
-    }
-    let path = folder.path().display();
-    let names = files.map(|(name, _)| name).join(", ");
-    print(format_args!("in {path}: {names}"))
-}
-
-/// The files of a report by their names; first the one that says whose report it is.
-///
-/// # Errors
-///
-/// When there is no memory for them.
-pub fn files(table: &Table) -> Result<[(&'static str, Vec<u8>); 4]> {
-    let curves = curves::draw(table);
-    let page = page::page(table, &curves);
-    Ok([
-        (folder::TABLE, table.to_csv()?),
-        ("table.md", table.to_markdown().into()),
-        ("curves.svg", curves.into()),
-        ("report.html", page.into()),
-    ])
 }

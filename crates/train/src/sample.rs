@@ -1,83 +1,79 @@
-//! `train sample`: pictures of what a run's best model makes.
+//! `train sample`: what a run's best model makes, as pictures or as numbers.
 
-use anyhow::Result;
-use burn::tensor::{Tensor, TensorData};
+use std::{
+    fs::File,
+    io::{self, BufWriter, ErrorKind, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
 
 use crate::{
     cli::SampleArgs,
-    data::FIXED_EPOCH,
-    picture::save_grid,
-    progress::say,
-    random::{Purpose, fill_normal, stream},
-    run_dir::RunDir,
-    trained::Trained,
+    density, energy,
+    evaluation::refuse,
+    run::{RunDir, trained::Trained},
+    task::{Task, TaskName},
+    vae::VaeTask,
 };
 
-pub const SAMPLES_FILE: &str = "samples.png";
-pub const RECONSTRUCTIONS_FILE: &str = "reconstructions.png";
-
-const SAMPLES: usize = 100;
-const PAIRS: usize = 50;
-/// Also twice the number of pairs in a row.
-const COLUMNS: usize = 10;
-
-/// Draws the pictures of a run and says where they are.
-///
 /// # Errors
 ///
-/// When the run, its data or the backend cannot be had, or the pictures cannot be written.
+/// When the run, its data or the backend cannot be had, or what is made cannot be written.
 pub fn run(args: &SampleArgs) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    let trained = Trained::load(&run, args.place.apply(run.config()?))?;
-    draw(&run, &trained)
+    match run.task()? {
+        TaskName::Vae => {
+            refuse(TaskName::Vae, &args.of_numbers())?;
+            let trained = Trained::load(&run, args.place.apply(run.settings()?))?;
+            VaeTask::draw(&run, &trained)
+        }
+        TaskName::Density => density::sample::run(args, &run),
+        TaskName::Energy => energy::sample::run(args, &run),
+    }
 }
 
-/// Draws `samples.png` and `reconstructions.png` and says where they are.
+/// Writes numbers as CSV to a new file, or to standard output; a reader that went away wants no more.
 ///
 /// # Errors
 ///
-/// When the device fails or the pictures cannot be written.
-pub fn draw(run: &RunDir, trained: &Trained) -> Result<()> {
-    let like = &trained.splits.test;
-    let path = run.path().display();
-
-    save_grid(run, SAMPLES_FILE, &samples(trained)?, like, COLUMNS)?;
-    say(format_args!(
-        "samples from the prior:            {path}/{SAMPLES_FILE}"
-    ));
-
-    let pairs = reconstructions(trained)?;
-    save_grid(run, RECONSTRUCTIONS_FILE, &pairs, like, COLUMNS)?;
-    say(format_args!(
-        "test images | reconstructions:     {path}/{RECONSTRUCTIONS_FILE}"
-    ));
-    Ok(())
+/// When the file exists, or cannot be written.
+pub fn write_csv(
+    output: Option<&Path>,
+    header: &[String],
+    rows: impl Iterator<Item = Result<Vec<f64>>>,
+) -> Result<()> {
+    let Some(path) = output else {
+        return match write(io::stdout().lock(), header, rows) {
+            Err(error) if is_closed(&error) => Ok(()),
+            written => written.context("cannot write to standard output"),
+        };
+    };
+    let file =
+        File::create_new(path).with_context(|| format!("cannot write {}", path.display()))?;
+    write(file, header, rows).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Mean images at draws from the prior.
-fn samples(trained: &Trained) -> Result<Vec<f32>> {
-    let latent_dim = trained.config.latent_dim.get();
-    let mut noise = vec![0.0; SAMPLES * latent_dim];
-    let mut rng = stream(trained.config.seed, Purpose::Prior, FIXED_EPOCH, 0);
-    fill_normal(&mut rng, &mut noise);
-    let z = Tensor::from_data(
-        TensorData::new(noise, [SAMPLES, latent_dim]),
-        &trained.device,
-    );
-    Ok(trained.vae.mean_image(z).try_into_vec_as()?)
+fn write(
+    to: impl Write,
+    header: &[String],
+    rows: impl Iterator<Item = Result<Vec<f64>>>,
+) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(BufWriter::new(to));
+    writer.write_record(header)?;
+    for row in rows {
+        writer.serialize(row?)?;
+    }
+    Ok(writer.flush()?)
 }
 
-/// Test images as the model sees them, each followed by the mean image at a draw from its posterior.
-fn reconstructions(trained: &Trained) -> Result<Vec<f32>> {
-    let test = &trained.splits.test;
-    let images = test.slice(0..PAIRS.min(test.len()));
-    let x = trained.seen(&images);
-    let (z, _) = trained
-        .vae
-        .posterior(x.clone())
-        .transport(trained.noise(&images, trained.config.seed)(1));
-    let pairs: Vec<Tensor<3>> = [x, trained.vae.mean_image(z)]
-        .map(|images| images.unsqueeze_dim(1))
-        .into();
-    Ok(Tensor::cat(pairs, 1).try_into_vec_as()?)
+fn is_closed(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| match cause.downcast_ref::<csv::Error>() {
+        Some(error) => {
+            matches!(error.kind(), csv::ErrorKind::Io(error) if error.kind() == ErrorKind::BrokenPipe)
+        }
+        None => (cause.downcast_ref::<io::Error>())
+            .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe),
+    })
 }

@@ -10,7 +10,7 @@ use burn::{
         Autodiff, Backend, Dispatch, TensorMetadata,
         autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
-    tensor::{Shape, Tensor},
+    tensor::Tensor,
 };
 use burn_host::tracked;
 
@@ -70,8 +70,8 @@ impl<B: PlanarOps + PlanarBackwardOps, C: CheckpointStrategy> PlanarOps for Auto
 }
 
 #[cfg(feature = "cube")]
-fn packed(z: &Shape) -> Shape {
-    Shape::new([z[0], z[1] + 1])
+fn packed(z: &burn::tensor::Shape) -> burn::tensor::Shape {
+    burn::tensor::Shape::new([z[0], z[1] + 1])
 }
 
 burn_host::fused_on!(Flex: "flex", NdArray: "ndarray", Cube: "cube");

@@ -181,10 +181,11 @@ fn reserve(line: usize, out: &mut Vec<u8>) -> Result<(), AmatError> {
 mod tests {
     use std::fs;
 
+    use super::super::Binarization;
     use super::super::idx::tests::gzip;
-    use super::super::{Binarization, FIXED_EPOCH};
     use super::*;
     use crate::heap::peak;
+    use crate::random::FIXED_EPOCH;
 
     /// A line of which the pixel at `one` is one.
     fn line(one: usize) -> String {

@@ -7,10 +7,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::Images;
-use crate::random::{Purpose, stream};
-
-/// The epoch of draws that stay the same, as validation's and the test's do; epochs of training count from 1.
-pub const FIXED_EPOCH: u64 = 0;
+use crate::random::{FIXED_EPOCH, Purpose, stream};
 
 /// The seed of draws that are the same for all runs, whatever their seeds: `binarize` in ASCII.
 pub(super) const FIXED_SEED: u64 = u64::from_le_bytes(*b"binarize");

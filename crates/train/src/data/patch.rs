@@ -2,9 +2,9 @@
 
 use rand::RngExt;
 
-use super::binarize::{FIXED_EPOCH, FIXED_SEED};
+use super::binarize::FIXED_SEED;
 use super::{Images, cifar};
-use crate::random::{Purpose, stream};
+use crate::random::{FIXED_EPOCH, Purpose, stream};
 
 /// Width of a patch.
 pub(super) const SIDE: usize = 8;

@@ -73,10 +73,9 @@ pub struct Column {
 }
 
 impl Column {
-    /// The number that the model sees; none where it would not be finite.
-    pub fn to_model(&self, number: f64) -> Option<f32> {
-        let standardized = ((number - self.mean) / self.std) as f32;
-        standardized.is_finite().then_some(standardized)
+    /// The number that the model sees.
+    pub fn to_model(&self, number: f64) -> f64 {
+        (number - self.mean) / self.std
     }
 
     /// The user's number, of the model's.
@@ -140,25 +139,21 @@ impl Standardization {
                 (context, &self.context, &mut contexts),
             ] {
                 for (&number, column) in numbers.iter().zip(columns) {
-                    out.push(column.to_model(number).ok_or_else(|| ColumnError::Far {
-                        row: row + 1,
-                        column: column.name.clone(),
-                        number,
-                        mean: column.mean,
-                        std: column.std,
-                    })?);
+                    let standardized = column.to_model(number) as f32;
+                    if !standardized.is_finite() {
+                        return Err(ColumnError::Far {
+                            row: row + 1,
+                            column: column.name.clone(),
+                            number,
+                            mean: column.mean,
+                            std: column.std,
+                        });
+                    }
+                    out.push(standardized);
                 }
             }
         }
         Ok((points, contexts))
-    }
-
-    /// The columns of the context as if they were the points': by which a file of contexts alone is read.
-    pub fn given(&self) -> Self {
-        Self {
-            columns: self.context.clone(),
-            context: Vec::new(),
-        }
     }
 
     /// A point of the model's in the user's units.

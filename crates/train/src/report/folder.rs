@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::run::Run;
-use crate::{disk::replace, run_dir::first_free};
+use crate::run::{disk::replace, first_free};
 
 /// The table, whose runs tell one report from another.
 pub const TABLE: &str = "table.csv";
@@ -25,7 +24,7 @@ impl Folder {
     /// # Errors
     ///
     /// When it holds anything else, or cannot be made.
-    pub fn new(output: Option<&Path>, runs: &[Run]) -> Result<Self> {
+    pub fn new(output: Option<&Path>, runs: &[PathBuf]) -> Result<Self> {
         let Some(path) = output else {
             return first_free(Path::new(""), "report").map(Self);
         };
@@ -57,7 +56,7 @@ impl Folder {
 }
 
 /// Refuses a folder with anything but a report of these runs.
-fn check(folder: &Path, runs: &[Run]) -> Result<()> {
+fn check(folder: &Path, runs: &[PathBuf]) -> Result<()> {
     let Some(reported) = reported(&folder.join(TABLE)) else {
         bail!(
             "{} exists and holds no report: name another folder with --output",
@@ -66,7 +65,7 @@ fn check(folder: &Path, runs: &[Run]) -> Result<()> {
     };
     let mut others = reported.iter().filter(|path| {
         // A slash at the end does not matter.
-        !runs.iter().any(|run| run.path == Path::new(path))
+        !runs.iter().any(|run| run == Path::new(path))
     });
     ensure!(
         others.next().is_none(),

@@ -1,0 +1,34 @@
+//! `train log-prob`: the log-density of points of a file.
+
+use anyhow::{Result, ensure};
+
+use super::{DensitySettings, DensityTask};
+use crate::{
+    cli::LogProbArgs,
+    points,
+    run::{RunDir, trained::Trained},
+    sample::write_csv,
+};
+
+/// # Errors
+///
+/// When the run, its points or the backend cannot be had, when the file has not the columns that the density is of, or what
+/// is computed is not finite or cannot be written.
+pub fn run(args: &LogProbArgs) -> Result<()> {
+    let run = RunDir::open(&args.run)?;
+    let mut settings: DensitySettings = run.settings()?;
+    settings.training.backend = args.backend.unwrap_or(settings.training.backend);
+    let trained = Trained::<DensityTask>::load(&run, settings)?;
+    let points = points::read_for(&args.points, &trained.task.points.standardization)?;
+    let log_probs = trained.log_probs(&points)?;
+    if let Some(row) = log_probs.iter().position(|p| !p.is_finite()) {
+        ensure!(
+            false,
+            "{}: the log-density of row {} is not finite: it lies too far from all that the density was fitted to",
+            args.points.display(),
+            row + 1
+        );
+    }
+    let rows = log_probs.into_iter().map(|p| Ok(vec![p]));
+    write_csv(args.output.as_deref(), &["log_prob".to_owned()], rows)
+}

@@ -1,0 +1,298 @@
+//! `train energy`: a flow fitted to a distribution that is known up to a constant, by its energy.
+
+pub mod evaluate;
+mod potential;
+pub mod report;
+pub mod sample;
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use burn::{
+    data::dataloader::DataLoader,
+    module::{Module, Param},
+    tensor::{Device, Tensor, TensorData},
+};
+use burn_flows::{DiagonalGaussian, Flow, FlowDistribution};
+use flow_vae::{Annealing, BoundTerms};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Training, nearest_saved},
+    flow::{FlowName, FlowSettings},
+    learn::{
+        loader::{Batch, EpochLoader, Examples, Role, StepNumber},
+        optimizer::OptimizerName,
+        watch::Watch,
+    },
+    random::{Purpose, fill_normal, stream},
+    run::{RunDir, trained::Trained},
+    task::{Measured, Model, Score, Settings, Task, TaskName, Term},
+};
+
+pub use potential::EnergyName;
+
+/// Dimensions of the energies.
+pub const DIM: usize = 2;
+
+/// Updates that count as an epoch, since there are no data that would say how long one is.
+const UPDATES: usize = 100;
+
+/// Points by which epochs are compared.
+const VALID: usize = 5_000;
+
+/// How far the bound may fall below its best: the wells are some nats deep, and what is outside of the window costs hundreds.
+const RANGE: f64 = 50.0;
+
+/// Everything that decides what a run computes, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnergySettings {
+    pub energy: EnergyName,
+    #[serde(flatten)]
+    pub flow: FlowSettings,
+    #[serde(flatten)]
+    pub training: Training,
+    pub anneal: Annealing,
+}
+
+impl EnergySettings {
+    /// The defaults for an energy, a family, a number of layers and an optimiser.
+    pub fn new(energy: EnergyName, flow: FlowSettings, optimizer: OptimizerName) -> Self {
+        Self {
+            energy,
+            flow,
+            training: Training::new(200, 250, optimizer, Self::usual_lr(optimizer)),
+            anneal: Annealing::FreeEnergy,
+        }
+    }
+}
+
+impl Default for EnergySettings {
+    /// Of the first energy, with 32 planar layers as in the paper's figure and Adam.
+    fn default() -> Self {
+        let flow = FlowSettings::new(FlowName::Planar, 32);
+        Self::new(EnergyName::U1, flow, OptimizerName::Adam)
+    }
+}
+
+impl Settings for EnergySettings {
+    const TASK: TaskName = TaskName::Energy;
+
+    fn training(&self) -> &Training {
+        &self.training
+    }
+
+    fn training_mut(&mut self) -> &mut Training {
+        &mut self.training
+    }
+
+    /// Two and a half times that of models with encoders: a few numbers learn faster
+    /// ([measured](../../../experiments/figure3/README.md)).
+    fn usual_lr(optimizer: OptimizerName) -> f64 {
+        2.5 * optimizer.lr()
+    }
+
+    fn short_name(&self) -> String {
+        self.energy.to_string()
+    }
+
+    fn make_saved(&mut self) -> Result<()> {
+        self.training.lr = nearest_saved(self.training.lr);
+        Ok(())
+    }
+}
+
+/// A flow and the energy that it is fitted to.
+#[derive(Clone)]
+pub struct EnergyTask {
+    settings: EnergySettings,
+}
+
+impl Task for EnergyTask {
+    type Settings = EnergySettings;
+    type Model = Approximation;
+
+    fn open(settings: EnergySettings) -> Result<Self> {
+        settings.training.validate(1.0)?;
+        (settings.flow).validate(DIM, None, 2.0 * DIM as f64, "--flow and --layers")?;
+        ensure!(
+            !matches!(settings.anneal, Annealing::KlWarmUp { .. }),
+            "--anneal {}: an energy has no prior to warm up to; give free-energy or none",
+            settings.anneal
+        );
+        Ok(Self { settings })
+    }
+
+    fn settings(&self) -> &EnergySettings {
+        &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut EnergySettings {
+        &mut self.settings
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "the energy {}, {} with K = {}",
+            self.settings.energy,
+            self.settings.flow.flow.name(),
+            self.settings.flow.layers
+        )
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("the energy {}", self.settings.energy)
+    }
+
+    fn model(&self, device: &Device) -> Approximation {
+        let zeros = || Param::from_tensor(Tensor::zeros([1, DIM], device));
+        Approximation {
+            mean: zeros(),
+            log_var: zeros(),
+            flow: self.settings.flow.config(DIM).init(device),
+            energy: self.settings.energy,
+        }
+    }
+
+    fn items(&self) -> usize {
+        UPDATES.saturating_mul(self.settings.training.batch_size.get())
+    }
+
+    fn loader(&self, role: Role, first: usize, device: &Device) -> Arc<dyn DataLoader<NoiseBatch>> {
+        let Training {
+            batch_size, seed, ..
+        } = self.settings.training;
+        let (count, anneal) = match role {
+            Role::Train => (self.items(), self.settings.anneal),
+            Role::Valid => (VALID, Annealing::None),
+        };
+        let noise = Noise {
+            count,
+            seed,
+            anneal,
+        };
+        let device = device.clone();
+        Arc::new(EpochLoader::new(
+            noise, role, batch_size, seed, first, device,
+        ))
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::new(RANGE, self.settings.training.batch_size.get())
+    }
+
+    fn draw(run: &RunDir, trained: &Trained<Self>) -> Result<()> {
+        sample::draw(run, trained)
+    }
+}
+
+/// q: a flow on a Gaussian whose mean and variances are learned too.
+#[derive(Module, Debug)]
+pub struct Approximation {
+    mean: Param<Tensor<2>>,
+    log_var: Param<Tensor<2>>,
+    flow: Flow,
+    #[module(skip)]
+    energy: EnergyName,
+}
+
+impl Approximation {
+    pub fn distribution(&self) -> FlowDistribution {
+        let base = DiagonalGaussian::new(self.mean.val(), self.log_var.val());
+        self.flow.distribution(base, None)
+    }
+}
+
+/// The bound ln Z ≥ E_q[-U(z) - ln q(z)] and its parts (Rezende & Mohamed 2015, eq. 15, with -U for the joint).
+pub const MEASURED: &Measured = &Measured {
+    item: "point",
+    terms: &[
+        Term {
+            name: "ELBO",
+            column: "elbo",
+            higher_is_better: true,
+        },
+        Term {
+            name: "energy",
+            column: "energy",
+            higher_is_better: false,
+        },
+        Term {
+            name: "entropy",
+            column: "entropy",
+            higher_is_better: true,
+        },
+    ],
+};
+
+impl Model for Approximation {
+    type Batch = NoiseBatch;
+
+    const MEASURED: &'static Measured = MEASURED;
+
+    fn score(&self, batch: NoiseBatch) -> Score {
+        let [items, _] = batch.noise.dims();
+        let (anneal, updates) = (batch.anneal, batch.at.updates());
+        let (z, log_q) = self.distribution().transport(batch.noise);
+        let energy = self.energy.of(z);
+        let terms = BoundTerms {
+            log_prior: energy.zeros_like(),
+            log_likelihood: energy.clone().neg(),
+            log_posterior: log_q.clone(),
+        };
+        Score {
+            loss: anneal.loss(&terms, updates).mean(),
+            maximised: anneal.beta(updates) == 1.0,
+            terms: vec![terms.elbo().mean(), energy.mean(), log_q.mean().neg()],
+            items,
+        }
+    }
+}
+
+/// Noise that points are made of, other in each epoch of training.
+#[derive(Clone)]
+struct Noise {
+    count: usize,
+    /// The seed of the run.
+    seed: u64,
+    anneal: Annealing,
+}
+
+#[derive(Clone, Debug)]
+pub struct NoiseBatch {
+    /// Standard normal, `[batch, 2]`.
+    noise: Tensor<2>,
+    at: StepNumber,
+    anneal: Annealing,
+}
+
+impl Batch for NoiseBatch {
+    fn at(&self) -> StepNumber {
+        self.at
+    }
+}
+
+impl Examples for Noise {
+    type Batch = NoiseBatch;
+
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> NoiseBatch {
+        let epoch = role.key_epoch(at.epoch);
+        let purpose = match role {
+            Role::Train => Purpose::TrainNoise,
+            Role::Valid => Purpose::ValidNoise,
+        };
+        let mut noise = vec![0.0; indexes.len() * DIM];
+        for (row, &index) in noise.chunks_exact_mut(DIM).zip(indexes) {
+            fill_normal(&mut stream(self.seed, purpose, epoch, index as u64), row);
+        }
+        NoiseBatch {
+            noise: Tensor::from_data(TensorData::new(noise, [indexes.len(), DIM]), device),
+            at,
+            anneal: self.anneal,
+        }
+    }
+}

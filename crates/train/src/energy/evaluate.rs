@@ -1,0 +1,273 @@
+//! `train evaluate` of energies: how far the approximation is from its target.
+
+use std::{fmt, time::Instant};
+
+use anyhow::{Result, ensure};
+use burn::tensor::{DType, Tensor, TensorData};
+use flow_vae::Mean;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DIM, EnergyName, EnergySettings, EnergyTask,
+    potential::{Grid, REACH},
+};
+use crate::{
+    backend::Backend,
+    cli::EvaluateArgs,
+    evaluation::{Evaluated, print_json, record, refuse},
+    random::{FIXED_EPOCH, Purpose, fill_normal, stream},
+    run::{RunDir, trained::Trained},
+    task::{Task, TaskName},
+    terminal::print,
+};
+
+/// Samples where no number is asked for.
+const SAMPLES: usize = 100_000;
+
+/// Points that are computed at once.
+const AT_ONCE: usize = 10_000;
+
+/// Cells on a side of the grid on which the density is integrated.
+const SIDE: usize = 500;
+
+/// A row of `evaluations.csv`, in nats, each estimate from samples with its standard error.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    pub epoch: Option<usize>,
+    pub energy: EnergyName,
+    pub samples: usize,
+    pub noise_seed: u64,
+    pub elbo: f64,
+    pub elbo_se: f64,
+    /// ln Z of the target, by quadrature.
+    pub log_z: f64,
+    /// KL(q || p) = ln Z - ELBO.
+    pub kl: f64,
+    pub kl_se: f64,
+    /// The same integral on a grid, from the density rather than from samples.
+    pub kl_on_grid: f64,
+    /// How much of q the grid holds.
+    pub mass_on_grid: f64,
+    /// ln Z by importance sampling from q.
+    pub log_z_by_importance: f64,
+    pub log_z_by_importance_se: f64,
+    /// Of the samples as importance samples: the share that as many of the target itself would be worth.
+    pub effective_share: f64,
+    pub backend: Backend,
+    pub seconds: f64,
+}
+
+/// Evaluates runs of energies.
+///
+/// # Errors
+///
+/// When a run or the backend cannot be had, or a result is not finite or cannot be written.
+pub fn run(args: &EvaluateArgs) -> Result<()> {
+    refuse(
+        TaskName::Energy,
+        &[
+            ("--split", args.split.is_some()),
+            ("--binarization", args.binarization.is_some()),
+            ("--data-dir", args.place.data_dir.is_some()),
+        ],
+    )?;
+    let mut rows = Vec::new();
+    for path in &args.runs {
+        let run = RunDir::open(path)?;
+        let mut settings: EnergySettings = run.settings()?;
+        args.place.apply_backend(&mut settings);
+        let device = settings.training.backend.device()?;
+        let epoch = args.epoch.map(|epoch| epoch.get());
+        let trained = Trained::of_epoch(&run, epoch, EnergyTask::open(settings)?, device)?;
+        let samples = args.samples.map_or(SAMPLES, |samples| samples.get());
+        let row = evaluate(&trained, samples, args.seed())?;
+        if !args.json {
+            let apart = if rows.is_empty() { "" } else { "\n" };
+            let (run, file) = (run.path().display(), trained.file.display());
+            print(format_args!("{apart}{run}: weights in {file}\n{row}"))?;
+        }
+        record(&run, &row)?;
+        rows.push(Evaluated {
+            run: path.display().to_string(),
+            weights: trained.file.display().to_string(),
+            row,
+        });
+    }
+    if args.json {
+        print_json(&rows)?;
+    }
+    Ok(())
+}
+
+/// Evaluates one model.
+///
+/// # Errors
+///
+/// When the device fails or a result is not finite.
+pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Result<Row> {
+    let started = Instant::now();
+    let settings = trained.task.settings();
+    let q = trained.model.distribution();
+    // ln w = -U(z) - ln q(z) at samples of q.
+    let mut log_weights: Vec<f64> = Vec::new();
+    for start in (0..samples).step_by(AT_ONCE) {
+        let noise = noise(
+            trained,
+            start..samples.min(start + AT_ONCE),
+            Purpose::EvaluateNoise,
+            seed,
+        );
+        let (z, log_q) = q.transport(noise);
+        let log_w = settings.energy.of(z).neg() - log_q;
+        log_weights.extend(log_w.try_into_data()?.iter::<f64>());
+    }
+    let lost = log_weights.iter().filter(|w| !w.is_finite()).count();
+    ensure!(
+        lost == 0,
+        "{lost} of {samples} samples are not finite with the weights {}: training had diverged; evaluate another epoch with \
+         --epoch",
+        trained.file.display()
+    );
+    let elbo = Mean::of(&log_weights);
+    let importance = Importance::of(&log_weights);
+    let log_z = settings.energy.log_z();
+    let (kl_on_grid, mass_on_grid) = on_grid(trained, log_z)?;
+    Ok(Row {
+        epoch: trained.epoch,
+        energy: settings.energy,
+        samples,
+        noise_seed: seed,
+        elbo: elbo.value,
+        elbo_se: elbo.standard_error,
+        log_z,
+        kl: log_z - elbo.value,
+        kl_se: elbo.standard_error,
+        kl_on_grid,
+        mass_on_grid,
+        log_z_by_importance: importance.log_mean,
+        log_z_by_importance_se: importance.standard_error,
+        effective_share: importance.effective_share,
+        backend: settings.training.backend,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// Standard normal noise of some points of a stream that a point each goes on, `[n, 2]`.
+pub fn noise(
+    trained: &Trained<EnergyTask>,
+    points: std::ops::Range<usize>,
+    purpose: Purpose,
+    seed: u64,
+) -> Tensor<2> {
+    let rows = points.len();
+    let mut noise = vec![0.0; rows * DIM];
+    for (row, index) in noise.chunks_exact_mut(DIM).zip(points) {
+        fill_normal(&mut stream(seed, purpose, FIXED_EPOCH, index as u64), row);
+    }
+    Tensor::from_data(TensorData::new(noise, [rows, DIM]), &trained.device)
+}
+
+/// ln q on the cells of a square, row by row from the top.
+pub fn log_density(trained: &Trained<EnergyTask>, grid: &Grid) -> Result<Vec<f64>> {
+    let q = trained.model.distribution();
+    let mut log_q = Vec::new();
+    for start in (0..grid.len()).step_by(AT_ONCE) {
+        let cells = start..grid.len().min(start + AT_ONCE);
+        let z = grid.tensor(cells, DType::F32, &trained.device);
+        log_q.extend(q.log_prob(z).try_into_data()?.iter::<f64>());
+    }
+    Ok(log_q)
+}
+
+/// Σ q (ln q - ln p) and Σ q over the cells of a grid.
+fn on_grid(trained: &Trained<EnergyTask>, log_z: f64) -> Result<(f64, f64)> {
+    let grid = Grid::new(REACH, SIDE);
+    let log_q = log_density(trained, &grid)?;
+    let energy = trained.task.settings().energy;
+    let z = grid.tensor(0..grid.len(), DType::F64, &burn::tensor::Device::flex());
+    let energy: Vec<f64> = energy.of(z).try_into_data()?.iter::<f64>().collect();
+    let (mut kl, mut mass) = (0.0, 0.0);
+    for (log_q, energy) in log_q.iter().zip(&energy) {
+        let q = log_q.exp() * grid.cell();
+        if q > 0.0 {
+            kl += q * (log_q + energy + log_z);
+            mass += q;
+        }
+    }
+    Ok((kl, mass))
+}
+
+/// What importance weights say.
+struct Importance {
+    /// The logarithm of their mean, and its standard error to first order.
+    log_mean: f64,
+    standard_error: f64,
+    /// (Σ w)² / (n Σ w²) (Kong 1992).
+    effective_share: f64,
+}
+
+impl Importance {
+    fn of(log_weights: &[f64]) -> Self {
+        let largest = log_weights
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = log_weights.iter().map(|w| (w - largest).exp()).collect();
+        let Mean {
+            value,
+            standard_error,
+        } = Mean::of(&weights);
+        let squares = weights.iter().map(|w| w * w).sum::<f64>() / weights.len() as f64;
+        Self {
+            log_mean: value.ln() + largest,
+            standard_error: standard_error / value,
+            effective_share: value * value / squares,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epoch = self.epoch.map_or("?".into(), |epoch| epoch.to_string());
+        write!(
+            f,
+            "energy {}, epoch {epoch}, {} samples, noise seed {}, on {}, in {:.1} s; nats ± standard error\n\
+             ELBO            {:9.4} ± {:.4}\n\
+             ln Z            {:9.4}            by quadrature\n\
+             ln Z            {:9.4} ± {:.4}   by importance sampling, {:.1} % effective\n\
+             KL(q||p)        {:9.4} ± {:.4}   ln Z - ELBO\n\
+             KL(q||p)        {:9.4}            on a grid that holds {:.4} of q",
+            self.energy,
+            self.samples,
+            self.noise_seed,
+            self.backend,
+            self.seconds,
+            self.elbo,
+            self.elbo_se,
+            self.log_z,
+            self.log_z_by_importance,
+            self.log_z_by_importance_se,
+            100.0 * self.effective_share,
+            self.kl,
+            self.kl_se,
+            self.kl_on_grid,
+            self.mass_on_grid,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Equal weights are worth all samples; one that is all is worth one.
+    #[test]
+    fn importance_weights_are_worth_what_they_are() {
+        let same = Importance::of(&[-1000.0; 10]);
+        assert!((same.log_mean + 1000.0).abs() < 1e-12 && same.standard_error < 1e-12);
+        assert!((same.effective_share - 1.0).abs() < 1e-12);
+        let one = Importance::of(&[0.0, -800.0, -800.0, -800.0]);
+        assert!((one.effective_share - 0.25).abs() < 1e-12);
+        assert!((one.log_mean - 0.25_f64.ln()).abs() < 1e-12);
+    }
+}

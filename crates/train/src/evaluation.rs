@@ -1,0 +1,108 @@
+//! What evaluations of all kinds of runs have in common.
+
+use std::fmt;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use flow_vae::Mean;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cli::EvaluateArgs,
+    density, energy,
+    run::RunDir,
+    task::TaskName,
+    terminal::{print, warn},
+    vae,
+};
+
+/// Which part of the data is evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What the best epoch was chosen by
+    Valid,
+    /// What nothing was chosen by
+    Test,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Valid => "validation",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// `train evaluate`: how good a run's best model is; of several runs, all of one kind.
+///
+/// # Errors
+///
+/// When a run, its data or the backend cannot be had, when runs are of several kinds, or when a result is not finite or
+/// cannot be written.
+pub fn run(args: &EvaluateArgs) -> Result<()> {
+    match RunDir::open(&args.runs[0])?.task()? {
+        TaskName::Vae => vae::evaluate::run(args),
+        TaskName::Density => density::evaluate::run(args),
+        TaskName::Energy => energy::evaluate::run(args),
+    }
+}
+
+/// Refuses flags that are given and say nothing of this kind of run.
+///
+/// # Errors
+///
+/// With the first such flag.
+pub fn refuse(task: TaskName, flags: &[(&str, bool)]) -> Result<()> {
+    for (flag, is_given) in flags {
+        ensure!(
+            !is_given,
+            "{flag} says nothing of a run of `{task}`: leave it out"
+        );
+    }
+    Ok(())
+}
+
+/// Adds a row to the run's `evaluations.csv`.
+///
+/// # Errors
+///
+/// When the folder cannot be written.
+pub fn record(run: &RunDir, row: &impl Serialize) -> Result<()> {
+    if let Some(kept) = run.add_evaluation(row)? {
+        warn(format_args!(
+            "evaluations.csv had other columns or half a row: it is kept as {}",
+            kept.display()
+        ));
+    }
+    Ok(())
+}
+
+/// A run and the row of its evaluation.
+#[derive(Serialize)]
+pub struct Evaluated<R> {
+    pub run: String,
+    pub weights: String,
+    #[serde(flatten)]
+    pub row: R,
+}
+
+/// Prints one JSON object of all.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn print_json<R: Serialize>(runs: &[Evaluated<R>]) -> Result<()> {
+    let all = serde_json::json!({ "runs": runs });
+    print(serde_json::to_string_pretty(&all)?)
+}
+
+/// The mean and its standard error, which needs two values.
+pub fn figure(values: &[f64]) -> (f64, Option<f64>) {
+    let Mean {
+        value,
+        standard_error,
+    } = Mean::of(values);
+    (value, (values.len() > 1).then_some(standard_error))
+}

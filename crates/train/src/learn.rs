@@ -1,0 +1,338 @@
+//! Training: a new run, or one that goes on, of any kind of model.
+
+pub mod learner;
+pub mod loader;
+pub mod optimizer;
+mod progress;
+pub mod rate;
+mod stop;
+pub mod watch;
+
+use std::{
+    error::Error,
+    fs::File,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Result, bail, ensure};
+use burn::{
+    module::Module,
+    tensor::{Bytes, Device},
+    train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingError},
+};
+
+use crate::{
+    cli::Flags,
+    run::{
+        RunDir, Summary,
+        checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
+        history::History,
+        pack,
+        trained::{Trained, load_weights},
+    },
+    task::{Model, Settings, Task},
+    terminal::say,
+};
+use learner::{MeanMetric, Trainee};
+use loader::Role;
+use progress::{NoMetricFiles, Progress};
+use stop::StopRequest;
+
+/// How a training ended, when nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All epochs are done.
+    Complete,
+    /// The user stopped it.
+    Stopped,
+}
+
+/// Trains, or goes on with, a run and leaves its folder complete.
+///
+/// # Errors
+///
+/// When anything the user gave cannot be used, when the folder cannot be written, or when training fails;
+/// what was saved before stays.
+pub fn train<T: Task>(flags: &impl Flags<Settings = T::Settings>) -> Result<Ending> {
+    let session = Session::<T>::open(flags)?;
+    let ending = if session.done < session.epochs() {
+        session.train()?
+    } else {
+        Ending::Complete
+    };
+    session.conclude()?;
+    Ok(ending)
+}
+
+/// A run that is being trained.
+struct Session<T: Task> {
+    run: RunDir,
+    /// Held for as long as this lives.
+    _lock: Option<File>,
+    task: T,
+    device: Device,
+    /// The epochs of the last checkpoint, which training goes on from.
+    done: usize,
+    history: Arc<Mutex<History>>,
+}
+
+impl<T: Task> Session<T> {
+    fn open(flags: &impl Flags<Settings = T::Settings>) -> Result<Self> {
+        let resumed = flags
+            .run()
+            .resume
+            .as_deref()
+            .map(RunDir::open)
+            .transpose()?;
+        let mut lock = resumed.as_ref().map(RunDir::lock).transpose()?.flatten();
+        let settings = match &resumed {
+            Some(run) => flags.apply(run.settings()?),
+            None => flags.settings()?,
+        };
+        let device = settings.training().backend.device()?;
+        let mut task = T::open(settings)?;
+        task.settings_mut().make_saved()?;
+
+        // Nothing is written before all that the user gave is known to be good.
+        let run = match resumed {
+            Some(run) => run,
+            None => {
+                let run = RunDir::create(flags.run().output.as_deref(), task.settings())?;
+                lock = run.lock()?;
+                run
+            }
+        };
+        let done = run.checkpoints().last().copied().unwrap_or(0);
+        ensure!(
+            done <= task.settings().training().epochs.get(),
+            "{} has {done} epochs already, and --epochs is how many there will be in all: give {done} or more",
+            run.path().display()
+        );
+        let mut history = History::load(&run.metrics_file(), T::Model::MEASURED)?;
+        // Two rows may come before the first checkpoint, which is saved while the second epoch is trained.
+        ensure!(
+            done > 0 || (history.len() <= 2 && !run.model_file().exists()),
+            "{run} has no checkpoint left to go on from, and training from the start would replace its results: \
+             begin a new run with {command} --config {run}/config.json",
+            run = run.path().display(),
+            command = T::Settings::TASK.command(),
+        );
+        history.truncate(done);
+        ensure!(
+            history.len() == done,
+            "{} lacks epochs that the checkpoint of epoch {done} came after: put it back as it was",
+            run.metrics_file().display()
+        );
+        checkpoint::check_metrics(&run, &run.checkpoints(), &history)?;
+        checkpoint::prepare(&run)?;
+        Ok(Self {
+            run,
+            _lock: lock,
+            task,
+            device,
+            done,
+            history: Arc::new(Mutex::new(history)),
+        })
+    }
+
+    /// In all.
+    fn epochs(&self) -> usize {
+        self.task.settings().training().epochs.get()
+    }
+
+    /// Hands everything to burn-train.
+    fn train(&self) -> Result<Ending> {
+        let path = self.run.path();
+        let origin = Origin::of(&self.task);
+        let trainee = self.trainee();
+        self.introduce(&trainee);
+        if self.done > 0 {
+            check_checkpoint(&self.run, &trainee, self.done, &origin, &self.task)?;
+        }
+        let [model_files, optim_files, scheduler_files] =
+            PartFiles::new(&self.run, origin, self.history.clone());
+        self.run.save_settings(self.task.settings())?;
+
+        let interrupter = Interrupter::new();
+        let stop = StopRequest::default();
+        let measured = T::Model::MEASURED;
+        let progress = Progress::new(
+            self.history.clone(),
+            measured,
+            interrupter.clone(),
+            stop.clone(),
+        );
+        stop.listen(interrupter.clone(), !progress.is_dashboard())?;
+        let loader = |role| self.task.loader(role, self.done + 1, &self.device);
+        let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
+            .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into());
+        for metric in MeanMetric::terms(measured.terms) {
+            training = training
+                .metric_train_numeric(metric.clone())
+                .metric_valid_numeric(metric);
+        }
+        let mut training = training
+            .metric_train_numeric(MeanMetric::gradient_norm())
+            .metric_train_numeric(MeanMetric::clipped())
+            .metric_valid_numeric(MeanMetric::raw(measured.terms))
+            .with_metric_logger(NoMetricFiles)
+            .with_application_logger(None)
+            .with_custom_checkpointers(model_files, optim_files, scheduler_files)
+            .with_checkpointing_strategy(SaveAll)
+            .early_stopping(stop)
+            .with_interrupter(interrupter)
+            .renderer(Box::new(progress))
+            .num_epochs(self.epochs());
+        if self.done > 0 {
+            training = training.checkpoint(self.done);
+        }
+        let optimizer = self.task.settings().training().optimizer.init();
+        let rate = self.task.rate().scheduler(self.task.own_rate());
+        let result = training.launch(Learner::new(trainee, optimizer, rate));
+        // Gives the terminal back before anything else is said.
+        drop(result.renderer);
+        self.ending(result.error.as_deref())
+    }
+
+    /// The model that epoch 1 starts from.
+    fn trainee(&self) -> Trainee<T::Model> {
+        self.device.seed(self.task.settings().training().seed);
+        let device = self.device.clone().autodiff();
+        let (model, steps) = (self.task.model(&device), self.task.steps());
+        let mut watch = self.task.watch();
+        let history = self.history.lock().expect("no panic while locked");
+        if let Some(best) = history.best_in_training() {
+            watch = watch.after(self.done * steps, best);
+        }
+        Trainee::new(model, steps, &device)
+            .after(self.done)
+            .watched(watch)
+    }
+
+    fn introduce(&self, trainee: &Trainee<T::Model>) {
+        say(format_args!(
+            "{} in {}: {}, {} weights, on {}",
+            if self.done > 0 {
+                "resuming"
+            } else {
+                "training"
+            },
+            self.run.path().display(),
+            self.task.describe(),
+            trainee.model.num_params(),
+            self.task.settings().training().backend,
+        ));
+    }
+
+    fn ending(&self, error: Option<&TrainingError>) -> Result<Ending> {
+        let path = self.run.path().display();
+        let saved = self.run.checkpoints().last().copied().unwrap_or(0);
+        if let Some(error) = error {
+            let rest = match saved {
+                0 => "no epoch was finished, so there is no checkpoint".into(),
+                saved => format!("the checkpoint of epoch {saved} is kept in {path}"),
+            };
+            bail!("training stopped: {}; {rest}", describe(error));
+        }
+        if saved == self.epochs() {
+            return Ok(Ending::Complete);
+        }
+        let at = match saved {
+            0 => "before the end of epoch 1".into(),
+            saved => format!("after epoch {saved}, which is saved"),
+        };
+        say(format_args!(
+            "stopped {at}; go on with: {} --resume {path}",
+            T::Settings::TASK.cargo_command()
+        ));
+        Ok(Ending::Stopped)
+    }
+
+    /// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.
+    fn conclude(self) -> Result<()> {
+        let run = self.run;
+        let Some(&epochs) = run.checkpoints().last() else {
+            return Ok(());
+        };
+        let measured = T::Model::MEASURED;
+        let best = run.best(measured)?;
+        let origin = Origin::of(&self.task);
+        let trained = Trained::of_epoch(&run, None, self.task, self.device)?;
+        let model = trained.model.clone().into_record().into_bytes()?;
+        run.write("model.bpk", &model)?;
+
+        let mut history = self.history.lock().expect("not poisoned");
+        // Of what is saved.
+        history.truncate(epochs);
+        let (seconds, last) = (history.seconds(), history.last());
+        let summary = Summary {
+            epochs,
+            best_epoch: best.epoch,
+            valid: (measured.terms.iter().zip(&best.valid))
+                .map(|(term, value)| (term.column.to_owned(), *value))
+                .collect(),
+            weights: trained.model.num_params(),
+            seconds,
+            backend: trained.task.settings().training().backend,
+            model: Sum::of(&model),
+            origin,
+        };
+        let mut json = serde_json::to_string_pretty(&summary)?;
+        json.push('\n');
+        run.write("summary.json", json.as_bytes())?;
+        let last = match last {
+            Some(last) if last.epoch != best.epoch => {
+                format!(", the last {:.2}", last.valid_score())
+            }
+            _ => String::new(),
+        };
+        say(format_args!(
+            "best epoch {} of {epochs}: validation {} {:.2} nats{last}; {seconds:.1} s of training",
+            best.epoch,
+            measured.terms[0].name,
+            best.valid_score()
+        ));
+        T::draw(&run, &trained)?;
+        say(format_args!(
+            "evaluate it with:                  cargo run -p train -- evaluate {}",
+            run.path().display()
+        ));
+        Ok(())
+    }
+}
+
+/// burn-train panics on a checkpoint that it cannot load, so it is tried first.
+fn check_checkpoint<T: Task>(
+    run: &RunDir,
+    trainee: &Trainee<T::Model>,
+    epoch: usize,
+    origin: &Origin,
+    task: &T,
+) -> Result<()> {
+    load_weights(run, trainee.clone(), epoch, origin, task)?;
+    let read = |part| {
+        let (file, bytes) = checkpoint::read(run, epoch, part, origin)?;
+        anyhow::Ok((file, Bytes::from_bytes_vec(bytes)))
+    };
+    let ((_, model), (file, optimizer)) = (read(Part::Model)?, read(Part::Optim)?);
+    pack::check_optimizer(optimizer, model).map_err(|_| damaged(&file))?;
+    let (file, scheduler) = read(Part::Scheduler)?;
+    pack::check_scheduler(scheduler).map_err(|_| damaged(&file))
+}
+
+/// The cause at the bottom of burn-train's error.
+fn describe(error: &TrainingError) -> String {
+    let mut cause: &dyn Error = error;
+    if let TrainingError::EventProcessor(events) = error
+        && let Some(failure) = events.failures().first()
+    {
+        cause = failure;
+    }
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    match cause.downcast_ref() {
+        Some(burn::tensor::ExecutionError::WithContext { reason }) => reason.clone(),
+        _ => cause.to_string(),
+    }
+}

@@ -1,0 +1,328 @@
+//! Batches for Burn's training loop.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+
+use crate::random::{FIXED_EPOCH, permutation};
+
+/// What a step is given.
+pub trait Batch: Clone + Send + 'static {
+    /// Which batch it is.
+    fn at(&self) -> StepNumber;
+}
+
+/// What batches are made of.
+pub trait Examples: Clone + Send + Sync + 'static {
+    type Batch: Batch;
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// The batch of the examples `indexes`, as they are at this step. What becomes of an example depends on it and the
+    /// epoch (in validation on nothing else), and not on its place in a batch.
+    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> Self::Batch;
+}
+
+/// Where in a training a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepNumber {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// The step within the epoch, from 1.
+    pub step: usize,
+    /// The steps of an epoch.
+    pub steps: usize,
+}
+
+impl StepNumber {
+    /// The updates that went before.
+    pub fn updates(self) -> usize {
+        (self.epoch - 1) * self.steps + self.step - 1
+    }
+}
+
+impl fmt::Display for StepNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epoch, step, steps } = self;
+        write!(f, "step {step} of {steps} of epoch {epoch}")
+    }
+}
+
+/// What batches are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Another order, and other random numbers, in each epoch.
+    Train,
+    /// The same batches, in the order of the data set, in each epoch.
+    Valid,
+}
+
+impl Role {
+    /// What random numbers are keyed by where they differ by epoch in training alone.
+    pub fn key_epoch(self, epoch: usize) -> u64 {
+        match self {
+            Self::Train => epoch as u64,
+            Self::Valid => FIXED_EPOCH,
+        }
+    }
+}
+
+/// Gives the batches of the next epoch at each call of [`DataLoader::iter`].
+///
+/// What an epoch holds depends on its number, not on the epochs that this loader gave before.
+pub struct EpochLoader<E> {
+    examples: E,
+    role: Role,
+    batch_size: NonZeroUsize,
+    /// Of the order of the examples in training.
+    seed: u64,
+    device: Device,
+    /// The part of the order of each epoch that this loader gives.
+    window: Range<usize>,
+    next_epoch: AtomicUsize,
+}
+
+impl<E: Examples> EpochLoader<E> {
+    /// A loader of all `examples`, in batches of `batch_size` (the last one of an epoch has what remains) onto `device`;
+    /// `first_epoch` is 1, or more after a restart.
+    pub fn new(
+        examples: E,
+        role: Role,
+        batch_size: NonZeroUsize,
+        seed: u64,
+        first_epoch: usize,
+        device: Device,
+    ) -> Self {
+        Self {
+            window: 0..examples.len(),
+            examples,
+            role,
+            batch_size,
+            seed,
+            device,
+            next_epoch: first_epoch.into(),
+        }
+    }
+
+    /// The number of batches in an epoch.
+    pub fn num_batches(&self) -> usize {
+        self.window.len().div_ceil(self.batch_size.get())
+    }
+
+    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<E::Batch>> {
+        Arc::new(Self {
+            examples: self.examples.clone(),
+            role: self.role,
+            batch_size: self.batch_size,
+            seed: self.seed,
+            device,
+            window,
+            next_epoch: self.next_epoch.load(Ordering::Relaxed).into(),
+        })
+    }
+}
+
+impl<E: Examples> DataLoader<E::Batch> for EpochLoader<E> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<E::Batch> + 'a> {
+        let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+        let order = match self.role {
+            Role::Train => {
+                let order = permutation(self.seed, epoch as u64, self.examples.len());
+                order[self.window.clone()].to_vec()
+            }
+            Role::Valid => self.window.clone().collect(),
+        };
+        Box::new(Epoch {
+            loader: self,
+            epoch,
+            order,
+            done: 0,
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.window.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<E::Batch>> {
+        self.derive(self.window.clone(), device.clone())
+    }
+
+    /// Items `start..end` of the order of each epoch: loaders of adjoining slices give together
+    /// what this one gives, whatever the shuffling.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<E::Batch>> {
+        let first = self.window.start;
+        self.derive(first + start..first + end, self.device.clone())
+    }
+}
+
+/// The batches of one epoch.
+struct Epoch<'a, E> {
+    loader: &'a EpochLoader<E>,
+    epoch: usize,
+    order: Vec<usize>,
+    done: usize,
+}
+
+impl<E: Examples> Iterator for Epoch<'_, E> {
+    type Item = Result<E::Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let loader = self.loader;
+        let size = loader.batch_size.get();
+        let indexes = self.order[self.done..].chunks(size).next()?;
+        let at = StepNumber {
+            epoch: self.epoch,
+            step: self.done / size + 1,
+            steps: loader.num_batches(),
+        };
+        self.done += indexes.len();
+        let batch = (loader.examples).batch(indexes, loader.role, at, &loader.device);
+        Some(Ok(batch))
+    }
+}
+
+impl<E: Examples> DataLoaderIterator<E::Batch> for Epoch<'_, E> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.done, self.order.len(), Some("items".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tensor;
+    use flow_vae::Annealing;
+
+    use super::*;
+    use crate::{
+        data::{Binarization, Images},
+        vae::{ImageBatch, SeenImages},
+    };
+
+    /// Eleven images of 3 x 3 pixels in batches of four. Pixel `bit` of image i is white if i has
+    /// that bit and black otherwise, so that binarisation leaves the images recognisable.
+    fn loader(role: Role, first_epoch: usize) -> EpochLoader<SeenImages> {
+        let pixels = (0..11u16).flat_map(|i| (0..9).map(move |bit| 255 * (i >> bit & 1) as u8));
+        let examples = SeenImages {
+            images: Images::new(3, pixels.collect()),
+            binarization: Some(Binarization::Dynamic),
+            latent_dim: 2,
+            seed: 9,
+            anneal: Annealing::None,
+        };
+        let batch_size = NonZeroUsize::new(4).unwrap();
+        EpochLoader::new(examples, role, batch_size, 9, first_epoch, Device::flex())
+    }
+
+    /// The rows (image, noise) of the next epoch.
+    fn rows(loader: &dyn DataLoader<ImageBatch>) -> Vec<(Vec<f32>, Vec<f32>)> {
+        let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        loader
+            .iter()
+            .map(Result::unwrap)
+            .flat_map(|batch| {
+                let images = values(batch.images);
+                let noise = values(batch.noise);
+                let rows = images.chunks(9).zip(noise.chunks(2));
+                rows.map(|(image, noise)| (image.to_vec(), noise.to_vec()))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Which image a row shows.
+    fn number(image: &[f32]) -> usize {
+        let bits = image.iter().enumerate();
+        bits.map(|(bit, &one)| (one as usize) << bit).sum()
+    }
+
+    #[test]
+    fn a_restart_gives_the_epoch_that_would_have_come() {
+        let whole = loader(Role::Train, 1);
+        let epochs = [rows(&whole), rows(&whole), rows(&whole)];
+        assert_ne!(epochs[0], epochs[2]);
+        assert_eq!(rows(&loader(Role::Train, 3)), epochs[2]);
+
+        let moved = loader(Role::Train, 1);
+        moved.iter();
+        moved.iter();
+        assert_eq!(rows(&*moved.to_device(&Device::flex())), epochs[2]);
+        assert_eq!(rows(&moved), epochs[2]);
+    }
+
+    #[test]
+    fn an_epoch_of_training_has_each_image_once() {
+        let rows = rows(&loader(Role::Train, 1));
+        let mut numbers: Vec<usize> = rows.iter().map(|(image, _)| number(image)).collect();
+        assert!(!numbers.is_sorted());
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..11));
+    }
+
+    #[test]
+    fn validation_repeats_itself_in_order() {
+        let loader = loader(Role::Valid, 1);
+        let first = rows(&loader);
+        assert!(first.iter().map(|(image, _)| number(image)).eq(0..11));
+        assert_eq!(first, rows(&loader));
+    }
+
+    #[test]
+    fn no_noise_is_used_twice() {
+        let train = loader(Role::Train, 1);
+        let valid = loader(Role::Valid, 1);
+        let rows = [rows(&train), rows(&train), rows(&valid)].concat();
+        for (i, (_, noise)) in rows.iter().enumerate() {
+            assert!(rows[..i].iter().all(|(_, other)| noise != other), "row {i}");
+        }
+    }
+
+    #[test]
+    fn slices_give_together_what_the_whole_gives() {
+        for role in [Role::Train, Role::Valid] {
+            let whole = loader(role, 2);
+            let slices = [whole.slice(0, 5), whole.slice(5, 11)];
+            assert_eq!((slices[0].num_items(), slices[1].num_items()), (5, 6));
+            let inner = slices[1].slice(1, 3);
+            let rest = rows(&*inner);
+            let together = [rows(&*slices[0]), rows(&*slices[1])].concat();
+            assert_eq!(rest, together[6..8]);
+            assert_eq!(rows(&whole), together);
+        }
+    }
+
+    #[test]
+    fn batches_are_counted_and_the_last_is_kept() {
+        let loader = loader(Role::Train, 2);
+        assert_eq!((loader.num_items(), loader.num_batches()), (11, 3));
+        let mut batches = loader.iter();
+        let mut seen = Vec::new();
+        while let Some(batch) = batches.next() {
+            let batch = batch.unwrap();
+            let done = batches.progress().items_processed;
+            seen.push((
+                batch.at.to_string(),
+                batch.at.updates(),
+                batch.images.dims(),
+                batch.noise.dims(),
+                done,
+            ));
+        }
+        assert_eq!(
+            seen,
+            [
+                ("step 1 of 3 of epoch 2".into(), 3, [4, 9], [4, 2], 4),
+                ("step 2 of 3 of epoch 2".into(), 4, [4, 9], [4, 2], 8),
+                ("step 3 of 3 of epoch 2".into(), 5, [3, 9], [3, 2], 11),
+            ]
+        );
+        assert!(batches.progress().is_completed());
+    }
+}

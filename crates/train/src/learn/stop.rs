@@ -1,0 +1,120 @@
+//! How a user ends a training before its time: Ctrl-C, the dashboard's quit key, and the signals of a system that shuts
+//! down or of a terminal that closes.
+
+use std::{
+    io::{IsTerminal, stderr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use burn::train::{EarlyStoppingStrategy, Interrupter, metric::store::EventStoreClient};
+
+use crate::terminal::warn;
+
+/// A wish to stop at the end of the epoch, when there is a checkpoint to resume from.
+#[derive(Clone, Default)]
+pub struct StopRequest {
+    asked: Arc<AtomicBool>,
+    /// The dashboard's quit key speaks through an interrupter of its own.
+    pub dashboard: Interrupter,
+}
+
+impl StopRequest {
+    /// What the first wish is answered with.
+    pub const ANSWER: &str =
+        "stopping after this epoch, when it is saved; Ctrl-C again stops at once and loses it";
+
+    /// Listens to those who want to end this process: Ctrl-C, again, means at once; SIGTERM and SIGHUP, which may both come
+    /// of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
+    /// Answers on standard error if `speak`.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let this process listen.
+    pub fn listen(&self, interrupter: Interrupter, speak: bool) -> Result<()> {
+        let answer = move || {
+            if speak {
+                warn(format_args!("\n{}", Self::ANSWER));
+            }
+        };
+        let stop = self.clone();
+        let on_ctrl_c = move || match stop.ask() {
+            true => interrupter.stop(Some("interrupted")),
+            false => answer(),
+        };
+        ctrlc::set_handler(on_ctrl_c).context("cannot listen to Ctrl-C")?;
+        #[cfg(unix)]
+        self.listen_to_the_system(answer)
+            .context("cannot listen to signals")?;
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn listen_to_the_system(&self, answer: impl Fn() + Send + 'static) -> std::io::Result<()> {
+        use signal_hook::{
+            consts::{SIGHUP, SIGTERM},
+            iterator::Signals,
+        };
+        let mut signals = Signals::new([SIGTERM])?;
+        if !is_ignored(SIGHUP) {
+            signals.add_signal(SIGHUP)?;
+        }
+        let stop = self.clone();
+        // A terminal that is gone is none any more.
+        let on_a_terminal = stderr().is_terminal();
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if signal == SIGHUP && on_a_terminal {
+                    leave_the_terminal();
+                }
+                if !stop.ask() {
+                    answer();
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Asks to stop; true when this was already asked before.
+    fn ask(&self) -> bool {
+        self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) || self.dashboard.should_stop()
+    }
+}
+
+/// burn-train asks after each epoch's checkpoint.
+impl EarlyStoppingStrategy for StopRequest {
+    fn should_stop(&mut self, _: usize, _: &EventStoreClient) -> bool {
+        if self.dashboard.should_stop() {
+            // The dashboard forgets the key press when it closes.
+            self.ask();
+        }
+        self.is_asked()
+    }
+}
+
+/// The dashboard's thread ends in a panic when its terminal is gone, and says so on standard error: that must not be gone
+/// too, or it panics while it panics, which ends the process.
+#[cfg(unix)]
+fn leave_the_terminal() {
+    if let Ok(nobody) = std::fs::File::options().write(true).open("/dev/null") {
+        // Where this fails, it is as it was.
+        let _ = rustix::stdio::dup2_stderr(&nobody);
+    }
+}
+
+/// Whether this process was started with a signal ignored, as Linux tells; elsewhere nobody knows.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let ignored = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}

@@ -1,0 +1,191 @@
+//! Notices a training that loses what it had learned.
+
+use std::sync::{Arc, Mutex};
+
+/// How many steps, and how many items, the mean that is watched reaches back at least: one odd batch, or a row of odd
+/// items in small ones, is no divergence.
+const STEPS: f64 = 20.0;
+const ITEMS: f64 = 2_000.0;
+
+/// How many times as far the score may fall where it is judged mildly: while it is not what is being maximised, and in
+/// the first steps, five times as many as the mean reaches back, which at full rate on random weights may make things
+/// worse before they get better.
+const MILD: f64 = 1_000.0;
+
+/// How many times as far below the best as the mean may fall a single step counts, once it is judged: a density falls
+/// without bound where one image is unlike what was learned, and is back at the next step.
+const DEEPEST: f64 = 3.0;
+
+/// Watches the score of the steps of a training, in nats per item; a clone watches the same one.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// How far below its best the mean may fall, in nats.
+    range: f64,
+    /// How many steps the mean reaches back.
+    horizon: f64,
+    /// Steps until it is judged by its range.
+    first: usize,
+    best: Option<f64>,
+    steps: usize,
+    mean: f64,
+}
+
+/// A training that has diverged, in nats per item.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Divergence {
+    pub best: f64,
+    pub now: f64,
+}
+
+impl Watch {
+    /// For batches of `batch` items of a score that may fall below its best by `range` nats: far beyond what means differ
+    /// by, and far less than what an explosion takes.
+    pub fn new(range: f64, batch: usize) -> Self {
+        let horizon = STEPS.max(ITEMS / batch as f64);
+        let state = State {
+            range,
+            horizon,
+            first: 5 * horizon as usize,
+            best: None,
+            steps: 0,
+            mean: 0.0,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// For a training that goes on after `updates`, whose best epoch had the score `best` in training.
+    pub fn after(self, updates: usize, best: f64) -> Self {
+        let mut state = self.state.lock().expect("no panic while locked");
+        // Not before there is a mean again.
+        let horizon = state.horizon as usize;
+        state.first = state.first.saturating_sub(updates).max(horizon);
+        state.best = Some(best);
+        drop(state);
+        self
+    }
+
+    /// Takes note of a step's score, which is `maximised` or not, and tells whether training has diverged.
+    pub fn see(&self, score: f64, maximised: bool) -> Option<Divergence> {
+        let mut state = self.state.lock().expect("no panic while locked");
+        state.steps += 1;
+        let mildly = !maximised || state.steps <= state.first;
+        let score = match state.best {
+            Some(best) if !mildly => score.max(best - DEEPEST * state.range),
+            _ => score,
+        };
+        // Of all steps at first, so that nothing has to be known beforehand.
+        state.mean += (score - state.mean) / state.horizon.min(state.steps as f64);
+        let now = state.mean;
+        let best = state.best.unwrap_or(now);
+        state.best = Some(if mildly { best } else { best.max(now) });
+        let range = if mildly {
+            MILD * state.range
+        } else {
+            state.range
+        };
+        (now < best - range).then_some(Divergence { best, now })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flow_vae::Likelihood;
+
+    use super::*;
+    use crate::vae::range;
+
+    fn bernoulli(pixels: usize) -> f64 {
+        range(Likelihood::Bernoulli, pixels)
+    }
+
+    fn logit_normal(pixels: usize) -> f64 {
+        range(Likelihood::LogitNormal, pixels)
+    }
+
+    /// What is seen, step by step, until the divergence.
+    fn first(watch: &Watch, elbos: impl IntoIterator<Item = f64>) -> Option<(usize, Divergence)> {
+        elbos
+            .into_iter()
+            .enumerate()
+            .find_map(|(step, elbo)| Some((step, watch.see(elbo, true)?)))
+    }
+
+    #[test]
+    fn a_training_that_learns_and_wavers_is_left_alone() {
+        let watch = Watch::new(bernoulli(784), 100);
+        let learning = (0..2000).map(|t| {
+            let noise = 40.0 * f64::from(t * 7919 % 13 - 6) / 6.0;
+            -540.0 * f64::from(-t).exp2().max(0.2) + noise
+        });
+        assert_eq!(first(&watch, learning), None);
+        // One batch with an image of 100,000 nats among a hundred.
+        assert_eq!(first(&watch, [-1100.0, -110.0, -110.0]), None);
+        // The first steps are judged mildly, from wherever they start.
+        let start = (0..100).map(|t| -1000.0 - 20.0 * f64::from(t));
+        assert_eq!(first(&Watch::new(bernoulli(64), 100), start), None);
+    }
+
+    /// Images of which some cost nothing and some a lot, one at a time, a dozen of a kind after another.
+    #[test]
+    fn odd_images_in_small_batches_are_no_divergence() {
+        let unlike = (0..20_000).map(|t| if t / 12 % 5 < 2 { -530.0 } else { -5.0 });
+        assert_eq!(first(&Watch::new(bernoulli(784), 1), unlike), None);
+    }
+
+    #[test]
+    fn what_happened_on_mnist_is_noticed_within_some_steps() {
+        let watch = Watch::new(bernoulli(784), 100);
+        assert_eq!(first(&watch, [-110.0; 500]), None);
+        let (step, Divergence { best, now }) = first(&watch, [-835.0; 100]).unwrap();
+        assert!(step < 10, "{step}");
+        assert!(
+            (best + 110.0).abs() < 1e-6 && now < best - 271.0,
+            "{best} {now}"
+        );
+    }
+
+    /// As on black images that the density of a model has become narrow around.
+    #[test]
+    fn a_density_falls_deep_and_is_back() {
+        let watch = Watch::new(logit_normal(192), 100);
+        assert_eq!(first(&watch, [300.0; 500]), None);
+        let spikes = (0..1000).map(|t| if t % 50 < 2 { -1e6 } else { 300.0 });
+        assert_eq!(first(&watch, spikes), None);
+        let (step, _) = first(&watch, [-1e6; 100]).unwrap();
+        assert!(step < 20, "{step}");
+        let watch = Watch::new(logit_normal(192), 100);
+        assert_eq!(first(&watch, [300.0; 500]), None);
+        assert!(first(&watch, [-1000.0; 100]).is_some());
+    }
+
+    #[test]
+    fn a_training_that_never_learned_is_noticed_too() {
+        let growing = (0..200).map(|t| -540.0 - 60.0 * f64::from(t));
+        let (step, _) = first(&Watch::new(bernoulli(784), 100), growing).unwrap();
+        assert!(step <= 100, "{step}");
+        let far_beyond = [-540.0, -1e6, -1e6];
+        assert_eq!(
+            first(&Watch::new(bernoulli(784), 100), far_beyond)
+                .unwrap()
+                .0,
+            1
+        );
+        // Not before there is a mean.
+        let resumed = Watch::new(bernoulli(784), 100).after(10_000, -100.0);
+        assert_eq!(first(&resumed, [-400.0; 100]).unwrap().0, 20);
+    }
+
+    #[test]
+    fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
+        let watch = Watch::new(bernoulli(64), 100).after(10_000, -30.0);
+        assert_eq!(watch.see(-3000.0, false), None);
+        assert!(watch.see(-1e6, false).is_some());
+    }
+}

@@ -1,0 +1,503 @@
+//! The one place that knows the layout of a run folder.
+//!
+//! ```text
+//! runs/digits-1/
+//!   config.json            what was asked for, with seed and versions
+//!   metrics.csv            a row an epoch
+//!   checkpoint/EPOCH/      model.bpk, optim.bpk, scheduler.bpk and their manifest.json: the best epoch and the last two
+//!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them, or burn-flows' Flow
+//!   *.png                  pictures of the best model
+//!   summary.json           how training ended
+//!   lock                   held while a training writes here; evaluations.lock while a row is added
+//!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub mod checkpoint;
+pub mod disk;
+pub mod history;
+pub mod pack;
+pub mod trained;
+
+use crate::{
+    backend::Backend,
+    config,
+    task::{Measured, Settings, TaskName},
+    terminal::warn,
+};
+use checkpoint::{Origin, Sum};
+use disk::{replace_by, sync};
+use history::{EpochRow, History};
+
+/// A run folder that exists.
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// `summary.json`.
+#[derive(Serialize, Deserialize)]
+pub struct Summary {
+    pub epochs: usize,
+    pub best_epoch: usize,
+    /// What was measured in validation at the best epoch, in nats per item.
+    pub valid: BTreeMap<String, f64>,
+    pub weights: usize,
+    /// Of training alone, over all sessions.
+    pub seconds: f64,
+    pub backend: Backend,
+    /// What `model.bpk` was.
+    pub model: Sum,
+    /// And what it is of.
+    pub origin: Origin,
+}
+
+impl RunDir {
+    /// A new folder for a run with these settings: `output`, or the first free of `runs/NAME-1`, `-2`, …
+    ///
+    /// # Errors
+    ///
+    /// When the folder exists or cannot be written.
+    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<Self> {
+        let path = match output {
+            Some(path) => {
+                if let Some(parent) = path.parent() {
+                    fs::create_dir_all(parent).with_context(|| {
+                        format!("cannot create the folder {}", parent.display())
+                    })?;
+                }
+                match fs::create_dir(path) {
+                    // What a process left that was killed before its first word.
+                    Err(_) if is_empty(path) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+                        "the run folder {path} exists: continue it with --resume {path}, or name \
+                         another one with --output",
+                        path = path.display()
+                    ),
+                    created => created.with_context(|| {
+                        format!("cannot create the run folder {}", path.display())
+                    })?,
+                }
+                path.to_owned()
+            }
+            None => first_free(Path::new("runs"), &settings.short_name())?,
+        };
+        let run = Self { path };
+        run.save_settings(settings)?;
+        sync(run.path.parent().unwrap_or(&run.path))
+            .with_context(|| format!("cannot write {}", run.path.display()))?;
+        Ok(run)
+    }
+
+    /// The run in `path`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let run = Self { path: path.into() };
+        ensure!(
+            run.config_file().is_file(),
+            "{} is no run folder: it has no config.json",
+            path.display()
+        );
+        Ok(run)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
+    /// The kind of run.
+    ///
+    /// # Errors
+    ///
+    /// When its configuration was damaged.
+    pub fn task(&self) -> Result<TaskName> {
+        config::task(&self.config_file())
+    }
+
+    /// The settings of the run.
+    ///
+    /// # Errors
+    ///
+    /// When they were damaged, or are of another kind of run.
+    pub fn settings<S: Settings>(&self) -> Result<S> {
+        config::load(&self.config_file())
+    }
+
+    /// Saves the settings, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub fn save_settings(&self, settings: &impl Settings) -> Result<()> {
+        self.write("config.json", config::to_json(settings).as_bytes())
+    }
+
+    /// Writes a file of this folder, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        // Others may write the same picture.
+        let part = format!("{}.part", std::process::id());
+        replace_by(&path.with_added_extension(part), &path, bytes)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// A file of this folder, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read
+                .map(Some)
+                .with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// How training ended, if it did.
+    ///
+    /// # Errors
+    ///
+    /// When the file is damaged.
+    pub fn summary(&self) -> Result<Option<Summary>> {
+        let json = self.read("summary.json")?;
+        let summary = json.map(|json| serde_json::from_slice(&json)).transpose();
+        summary.with_context(|| format!("{}/summary.json is damaged", self.path.display()))
+    }
+
+    pub fn metrics_file(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    pub fn model_file(&self) -> PathBuf {
+        self.path.join("model.bpk")
+    }
+
+    /// What is left of a run without checkpoints: the best epoch's weights, as [`model_file`](Self::model_file) has
+    /// them, and the epoch, which `summary.json` says. Where there is no such file, nothing tells whether they are
+    /// as they were.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or they are not those that `summary.json` was written with, or not of `origin`.
+    pub fn model(&self, origin: &Origin) -> Result<(Vec<u8>, Option<usize>)> {
+        let file = self.model_file();
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let summary = self.summary()?;
+        if let Some(summary) = &summary {
+            ensure!(
+                summary.model == Sum::of(&bytes),
+                "{} is damaged: it is not what summary.json was written with, and there is no checkpoint",
+                file.display()
+            );
+            (origin.check(&summary.origin))
+                .with_context(|| format!("the weights {} do not fit", file.display()))?;
+        }
+        Ok((bytes, summary.map(|summary| summary.best_epoch)))
+    }
+
+    /// Keeps other processes from training here for as long as what is returned lives; a process that is killed keeps
+    /// nobody out. None, after a warning, where that cannot be had, as on some network file systems.
+    ///
+    /// # Errors
+    ///
+    /// When one is at it, or the folder cannot be written.
+    pub fn lock(&self) -> Result<Option<File>> {
+        let path = self.path.join("lock");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another process trains in {}: wait for its end, or stop it",
+                self.path.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                warn(format_args!(
+                    "warning: cannot lock {}: {error}; see to it that no other process trains in this folder",
+                    path.display()
+                ));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Adds a row to `evaluations.csv`. A file with other columns, as older versions wrote it, or with half a last
+    /// row is kept under another name, which is returned.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub fn add_evaluation(&self, row: &impl Serialize) -> Result<Option<PathBuf>> {
+        let path = self.path.join("evaluations.csv");
+        // One after the other, where there are locks; it is let go with the file.
+        let lock = File::create(self.path.join("evaluations.lock"));
+        let _locked = lock.and_then(|file| file.lock().map(|()| file));
+        add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The rows of `evaluations.csv`.
+    ///
+    /// # Errors
+    ///
+    /// When a row is damaged, or the columns are those of another version.
+    pub fn evaluations<Row: DeserializeOwned>(&self) -> Result<Vec<Row>> {
+        let Some(text) = self.read("evaluations.csv")? else {
+            return Ok(Vec::new());
+        };
+        let rows = csv::Reader::from_reader(&text[..]).into_deserialize();
+        let rows = rows.collect::<Result<_, _>>().map_err(Into::into);
+        // Half a last row may read as a whole one.
+        let is_whole = text.is_empty() || text.ends_with(b"\n");
+        let rows =
+            rows.and_then(|rows| is_whole.then_some(rows).context("its last row breaks off"));
+        rows.with_context(|| {
+            let path = self.path.display();
+            format!(
+                "{path}/evaluations.csv is damaged or of another version: `train evaluate {path}` keeps it under another \
+                 name and begins a new one"
+            )
+        })
+    }
+
+    /// The folder of all checkpoints.
+    pub fn checkpoint_folder(&self) -> PathBuf {
+        self.path.join("checkpoint")
+    }
+
+    /// The folder of the checkpoint of `epoch`.
+    pub fn checkpoint(&self, epoch: usize) -> PathBuf {
+        self.checkpoint_folder().join(epoch.to_string())
+    }
+
+    /// The epochs with a checkpoint, in order.
+    pub fn checkpoints(&self) -> Vec<usize> {
+        let Ok(entries) = fs::read_dir(self.checkpoint_folder()) else {
+            return Vec::new();
+        };
+        let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+        let names = folders.map(|entry| entry.file_name());
+        let mut epochs: Vec<usize> = names
+            .filter_map(|name| {
+                let epoch: usize = name.to_str()?.parse().ok()?;
+                // "007" and "+7" are no names of ours.
+                (name == *epoch.to_string()).then_some(epoch)
+            })
+            .collect();
+        epochs.sort_unstable();
+        epochs
+    }
+
+    /// The epoch of the checkpoint that is best by validation, and its row of the metrics.
+    ///
+    /// # Errors
+    ///
+    /// When no epoch has been finished, or the metrics are missing or damaged.
+    pub fn best(&self, measured: &'static Measured) -> Result<EpochRow> {
+        let path = self.path.display();
+        let epochs = self.checkpoints();
+        ensure!(
+            !epochs.is_empty(),
+            "{path} has no checkpoint yet: finish an epoch with `train --resume {path}`"
+        );
+        let history = History::load(&self.metrics_file(), measured)?;
+        checkpoint::check_metrics(self, &epochs, &history)?;
+        history
+            .best_of(|epoch| epochs.contains(&epoch))
+            .with_context(|| {
+                let file = self.metrics_file();
+                format!("{} has no row of any checkpoint's epoch", file.display())
+            })
+    }
+}
+
+fn add_row(path: &Path, row: &impl Serialize) -> Result<Option<PathBuf>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.serialize(row)?;
+    let text = writer.into_inner().map_err(|error| error.into_error())?;
+    let header = text
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+
+    let before = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
+    };
+    let fits = before.starts_with(&text[..header]) && before.ends_with(b"\n");
+    let kept = if before.is_empty() || fits {
+        None
+    } else {
+        Some(set_aside(path)?)
+    };
+    let new = if fits { &text[header..] } else { &text[..] };
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(new)?;
+    Ok(kept)
+}
+
+/// Renames `name.csv` to the first free of `name-1.csv`, `name-2.csv`, …
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut names = (1_u64..).map(|n| path.with_file_name(format!("{stem}-{n}.csv")));
+    let kept = names
+        .find(|name| !name.exists())
+        .expect("one of infinitely many");
+    fs::rename(path, &kept)?;
+    Ok(kept)
+}
+
+/// Whether it is a folder with nothing in it, but perhaps the half of a configuration.
+fn is_empty(path: &Path) -> bool {
+    let half = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        name.is_ok_and(|name| name.starts_with("config.json.") && name.ends_with(".part"))
+    };
+    fs::read_dir(path).is_ok_and(|mut names| names.all(half))
+}
+
+/// The first of `name-1`, `name-2`, … that is not there yet, created.
+///
+/// # Errors
+///
+/// When `parent` cannot be written.
+pub fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
+    let failed = || {
+        format!(
+            "cannot create a folder in {}: choose another place with --output",
+            parent.display()
+        )
+    };
+    fs::create_dir_all(parent).with_context(failed)?;
+    let mut number = 1_u64;
+    loop {
+        let path = parent.join(format!("{name}-{number}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error).with_context(failed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vae::VaeSettings;
+
+    #[test]
+    fn a_folder_that_exists_is_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let mine = parent.path().join("mine");
+        fs::create_dir(&mine).unwrap();
+        fs::write(mine.join("config.json"), "precious").unwrap();
+
+        let error = RunDir::create(Some(&mine), &VaeSettings::default()).unwrap_err();
+        assert!(error.to_string().contains("--resume"), "{error}");
+        assert_eq!(
+            fs::read_to_string(mine.join("config.json")).unwrap(),
+            "precious"
+        );
+    }
+
+    #[test]
+    fn unnamed_runs_are_numbered() {
+        let parent = tempfile::tempdir().unwrap();
+        let runs = parent.path().join("runs");
+        assert_eq!(first_free(&runs, "digits").unwrap(), runs.join("digits-1"));
+        assert_eq!(first_free(&runs, "digits").unwrap(), runs.join("digits-2"));
+    }
+
+    #[test]
+    fn what_has_no_name_of_a_checkpoint_does_not_count() {
+        let parent = tempfile::tempdir().unwrap();
+        let run =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
+        assert!(run.checkpoints().is_empty());
+        for name in ["10", "9", "11.part", "012", "+13", "best"] {
+            fs::create_dir_all(run.checkpoint_folder().join(name)).unwrap();
+        }
+        assert_eq!(run.checkpoints(), [9, 10]);
+    }
+
+    #[test]
+    fn two_cannot_train_in_one_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let run =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
+        let lock = run.lock().unwrap();
+        let error = run.lock().unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(lock);
+        run.lock().unwrap();
+    }
+
+    #[derive(Serialize)]
+    struct Old {
+        epoch: usize,
+        elbo: f64,
+    }
+
+    #[derive(Serialize)]
+    struct New {
+        epoch: usize,
+        split: &'static str,
+        elbo: f64,
+    }
+
+    #[test]
+    fn rows_of_other_columns_are_kept_and_not_mixed() {
+        let parent = tempfile::tempdir().unwrap();
+        let run =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
+        let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
+        let (elbo, split) = (-1.5, "test");
+        for epoch in [1, 2] {
+            let kept = run.add_evaluation(&Old { epoch, elbo }).unwrap();
+            assert_eq!(kept, None);
+        }
+        let row = New {
+            epoch: 3,
+            split,
+            elbo,
+        };
+        let kept = run.add_evaluation(&row).unwrap();
+        assert_eq!(kept, Some(run.path().join("evaluations-1.csv")));
+        assert_eq!(run.add_evaluation(&row).unwrap(), None);
+        assert_eq!(text("evaluations-1.csv"), "epoch,elbo\n1,-1.5\n2,-1.5\n");
+        let header = "epoch,split,elbo\n";
+        assert_eq!(
+            text("evaluations.csv"),
+            format!("{header}3,test,-1.5\n3,test,-1.5\n")
+        );
+
+        // Cut short by a full disk.
+        fs::write(run.path().join("evaluations.csv"), format!("{header}3,te")).unwrap();
+        let kept = run.add_evaluation(&row).unwrap();
+        assert_eq!(kept, Some(run.path().join("evaluations-2.csv")));
+        assert_eq!(text("evaluations-2.csv"), format!("{header}3,te"));
+        assert_eq!(text("evaluations.csv"), format!("{header}3,test,-1.5\n"));
+    }
+}

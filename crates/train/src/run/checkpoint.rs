@@ -1,0 +1,363 @@
+//! Checkpoints: a folder an epoch, which is there whole or not at all.
+//!
+//! burn-train saves model, optimiser and learning rate at the same time, each on a thread of its own. They go into
+//! `checkpoint/EPOCH.part`; the last one writes the manifest, and when all is on the disk the folder gets its name.
+//! The manifest has a checksum of each part, and says what the checkpoint is of, so that nothing but this
+//! state, with these settings and these images, is gone on with or evaluated.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::train::checkpoint::{
+    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
+};
+use burn::train::metric::store::EventStoreClient;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    RunDir,
+    disk::{sync, write_through},
+    history::History,
+};
+use crate::{
+    config,
+    task::{Settings, Task},
+};
+
+/// A part of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    Model,
+    Optim,
+    Scheduler,
+}
+
+impl Part {
+    pub const ALL: [Self; 3] = [Self::Model, Self::Optim, Self::Scheduler];
+
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Model => "model.bpk",
+            Self::Optim => "optim.bpk",
+            Self::Scheduler => "scheduler.bpk",
+        }
+    }
+}
+
+/// What a checkpoint is of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Those of `config.json` that the numbers depend on.
+    settings: BTreeMap<String, Value>,
+    /// What tells data from other data, in words.
+    data: String,
+}
+
+impl Origin {
+    /// A run that is gone on with may be longer and on another backend, and its data may have moved.
+    const FREE: [&str; 6] = [
+        "backend", "data_dir", "dataset", "epochs", "points", "versions",
+    ];
+
+    /// Of the settings as they are, and the data as they are there.
+    pub fn new<S: Settings>(settings: &S, data: String) -> Self {
+        let settings = config::to_map(settings)
+            .into_iter()
+            .filter(|(name, _)| !Self::FREE.contains(&name.as_str()));
+        Self {
+            settings: settings.collect(),
+            data,
+        }
+    }
+
+    /// That of `task`.
+    pub fn of<T: Task>(task: &T) -> Self {
+        Self::new(task.settings(), task.fingerprint())
+    }
+
+    /// Refuses the state of other settings or data; `self` is what the run is `now`.
+    pub fn check(&self, saved: &Self) -> Result<()> {
+        let (now, then) = (&self.settings, &saved.settings);
+        for name in now.keys().chain(then.keys()) {
+            if now.get(name) != then.get(name) {
+                let shown = |value: Option<&Value>| {
+                    value.map_or("nothing".to_owned(), |value| value.to_string())
+                };
+                bail!(
+                    "it was trained with {name} = {}, and config.json says {}: put config.json back as it was, or begin \
+                     a new run with --config",
+                    shown(then.get(name)),
+                    shown(now.get(name))
+                );
+            }
+        }
+        ensure!(
+            self.data == saved.data,
+            "it was trained on other data: {}; these are {}",
+            saved.data,
+            self.data
+        );
+        Ok(())
+    }
+}
+
+/// `manifest.json`.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    epoch: usize,
+    /// Its row of `metrics.csv`.
+    metrics: String,
+    parts: BTreeMap<Part, Sum>,
+    origin: Origin,
+}
+
+/// What a file has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sum {
+    bytes: usize,
+    crc32: u32,
+}
+
+impl Sum {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.len(),
+            crc32: crc32fast::hash(bytes),
+        }
+    }
+}
+
+/// The file of one part of the checkpoint of `epoch`, and what is in it, if it is what was saved there.
+///
+/// # Errors
+///
+/// With an [`io::Error`] of the kind `NotFound` below when there is none; when it is damaged, or not of `origin`.
+pub fn read(run: &RunDir, epoch: usize, part: Part, origin: &Origin) -> Result<(PathBuf, Vec<u8>)> {
+    let manifest = manifest(run, epoch)?;
+    let folder = run.checkpoint(epoch);
+    (origin.check(&manifest.origin))
+        .with_context(|| format!("the checkpoint {} does not fit", folder.display()))?;
+    let file = folder.join(part.file_name());
+    let bytes = read_file(&folder, &file)?;
+    ensure!(
+        manifest.parts.get(&part) == Some(&Sum::of(&bytes)),
+        damaged(&file)
+    );
+    Ok((file, bytes))
+}
+
+/// Refuses metrics that are not those of the checkpoints that are there: the best epoch is chosen by them.
+///
+/// # Errors
+///
+/// With the first epoch that they disagree on; when a manifest is damaged.
+pub fn check_metrics(run: &RunDir, epochs: &[usize], history: &History) -> Result<()> {
+    for &epoch in epochs {
+        let manifest = match manifest(run, epoch) {
+            // A training may just have deleted it.
+            Err(error) if is_missing(&error) => continue,
+            manifest => manifest?,
+        };
+        ensure!(
+            history.line(epoch).as_ref() == Some(&manifest.metrics),
+            "{} has not the row of epoch {epoch} that the checkpoint {} came after: put it back as it was",
+            run.metrics_file().display(),
+            run.checkpoint(epoch).display()
+        );
+    }
+    Ok(())
+}
+
+fn manifest(run: &RunDir, epoch: usize) -> Result<Manifest> {
+    let folder = run.checkpoint(epoch);
+    let file = folder.join("manifest.json");
+    let manifest: Manifest =
+        serde_json::from_slice(&read_file(&folder, &file)?).map_err(|_| damaged(&file))?;
+    ensure!(manifest.epoch == epoch, damaged(&file));
+    Ok(manifest)
+}
+
+/// Of what is in a checkpoint's folder nothing is missing, unless the folder is.
+fn read_file(folder: &Path, path: &Path) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {
+            Err(damaged(path))
+        }
+        read => read.with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Whether it says that there is no such checkpoint.
+pub fn is_missing(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// What to say of a file of a checkpoint that is not what was written there.
+pub fn damaged(file: &Path) -> anyhow::Error {
+    let folder = file.parent().unwrap_or(file);
+    anyhow::anyhow!(
+        "the checkpoint {} is damaged: delete the folder {} to fall back on an earlier epoch",
+        file.display(),
+        folder.display()
+    )
+}
+
+/// Saves and loads one part of checkpoints for burn-train.
+pub struct PartFiles {
+    part: Part,
+    shared: Arc<Shared>,
+}
+
+/// What the three threads have in common.
+struct Shared {
+    run: RunDir,
+    origin: Origin,
+    history: Arc<Mutex<History>>,
+    /// The parts that are written, of epochs that are not whole yet.
+    written: Mutex<BTreeMap<usize, BTreeMap<Part, Sum>>>,
+}
+
+impl PartFiles {
+    /// Of model, optimiser and schedule, in this order.
+    pub fn new(run: &RunDir, origin: Origin, history: Arc<Mutex<History>>) -> [Self; 3] {
+        let shared = Arc::new(Shared {
+            run: run.clone(),
+            origin,
+            history,
+            written: Mutex::default(),
+        });
+        Part::ALL.map(|part| Self {
+            part,
+            shared: shared.clone(),
+        })
+    }
+}
+
+/// Makes the folder of checkpoints, and deletes in it what a training left that was killed while it saved or deleted.
+///
+/// # Errors
+///
+/// When the folder cannot be written.
+pub fn prepare(run: &RunDir) -> Result<()> {
+    let folder = run.checkpoint_folder();
+    clear(&folder).with_context(|| format!("cannot write {}", folder.display()))
+}
+
+fn clear(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_unfinished = path
+            .extension()
+            .is_some_and(|extension| extension == "part");
+        if is_unfinished && path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else if is_unfinished {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Where a checkpoint is before and after it counts.
+    fn unfinished(&self, epoch: usize) -> PathBuf {
+        self.run.checkpoint(epoch).with_extension("part")
+    }
+
+    fn save(&self, epoch: usize, part: Part, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.unfinished(epoch);
+        // Not its parents: a run folder that was deleted meanwhile must not come back as a torso.
+        match fs::create_dir(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        write_through(&unfinished.join(part.file_name()), bytes)?;
+        let mut written = self.written.lock().expect("no panic while locked");
+        let parts = written.entry(epoch).or_default();
+        parts.insert(part, Sum::of(bytes));
+        if parts.len() < Part::ALL.len() {
+            return Ok(());
+        }
+        let history = self.history.lock().expect("no panic while locked");
+        let manifest = Manifest {
+            epoch,
+            metrics: history
+                .line(epoch)
+                .expect("a row comes before its checkpoint"),
+            parts: written.remove(&epoch).expect("just inserted"),
+            origin: self.origin.clone(),
+        };
+        drop(history);
+        let mut json = serde_json::to_vec_pretty(&manifest)?;
+        json.push(b'\n');
+        write_through(&unfinished.join("manifest.json"), &json)?;
+        // The epoch's row comes before its checkpoint.
+        fs::File::open(self.run.metrics_file())?.sync_all()?;
+        sync(self.run.path())?;
+        sync(&unfinished)?;
+        fs::rename(&unfinished, self.run.checkpoint(epoch))?;
+        sync(&self.run.checkpoint_folder())?;
+        self.forget_old_ones()
+    }
+
+    /// Keeps the best by validation and the last two, of those that are there: an older one is deleted when
+    /// what replaces it is safe.
+    fn forget_old_ones(&self) -> io::Result<()> {
+        let saved = self.run.checkpoints();
+        let history = self.history.lock().expect("no panic while locked");
+        let best = history.best_of(|epoch| saved.contains(&epoch));
+        let best = best.map(|row| row.epoch);
+        for &epoch in saved.iter().rev().skip(2) {
+            if Some(epoch) != best {
+                // Under its name it is whole or not there at all.
+                let unfinished = self.unfinished(epoch);
+                fs::rename(self.run.checkpoint(epoch), &unfinished)?;
+                fs::remove_dir_all(unfinished)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Checkpoint> Checkpointer<R> for PartFiles {
+    fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let bytes = record
+            .checkpoint_into_bytes()
+            .map_err(CheckpointerError::Record)?;
+        self.shared.save(epoch, self.part, &bytes).map_err(|error| {
+            let folder = self.shared.run.checkpoint(epoch);
+            let text = format!("cannot save {}: {error}", folder.display());
+            CheckpointerError::IOError(io::Error::new(error.kind(), text))
+        })
+    }
+
+    fn delete(&self, _: usize) -> Result<(), CheckpointerError> {
+        unreachable!("SaveAll deletes nothing")
+    }
+
+    fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
+        let Shared { run, origin, .. } = &*self.shared;
+        let (_, bytes) = read(run, epoch, self.part, origin)
+            .map_err(|error| CheckpointerError::Unknown(format!("{error:#}")))?;
+        R::checkpoint_from_bytes(burn::tensor::Bytes::from_bytes_vec(bytes))
+            .map_err(CheckpointerError::Record)
+    }
+}
+
+/// Saves every epoch. What is deleted is not for burn-train to say: it would delete the old before the new is safe.
+pub struct SaveAll;
+
+impl CheckpointingStrategy for SaveAll {
+    fn checkpointing(&mut self, _: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
+        vec![CheckpointingAction::Save]
+    }
+}

@@ -1,0 +1,142 @@
+//! A run's best model and what it learned from, for the commands that use a finished run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn::{
+    module::Module,
+    store::ModuleRecord,
+    tensor::{Bytes, Device},
+};
+
+use super::{
+    RunDir,
+    checkpoint::{self, Origin, Part, damaged},
+    pack,
+};
+use crate::{
+    learn::learner::Trainee,
+    task::{Model, Settings, Task},
+};
+
+/// Everything that evaluation and pictures need.
+pub struct Trained<T: Task> {
+    pub task: T,
+    pub device: Device,
+    pub model: T::Model,
+    /// The epoch that the weights are of; unknown where `model.bpk` is all that is left of the run.
+    pub epoch: Option<usize>,
+    /// Where the weights were read.
+    pub file: PathBuf,
+}
+
+impl<T: Task> Trained<T> {
+    /// The best model of `run`, with `settings`, which may differ from the run's own in what evaluation may change.
+    ///
+    /// # Errors
+    ///
+    /// When the backend, the data or the checkpoint is missing or damaged, or they do not fit.
+    pub fn load(run: &RunDir, settings: T::Settings) -> Result<Self> {
+        let device = settings.training().backend.device()?;
+        Self::of_epoch(run, None, T::open(settings)?, device)
+    }
+
+    /// The model as it was after `epoch`, without one the best, with the device and the data at hand.
+    ///
+    /// # Errors
+    ///
+    /// When there is no checkpoint, or it is damaged or does not fit the data.
+    pub fn of_epoch(run: &RunDir, epoch: Option<usize>, task: T, device: Device) -> Result<Self> {
+        let model = task.model(&device);
+        // An evaluation may have other settings than training, but not weights of another run.
+        let origin = Origin::new(&run.settings::<T::Settings>()?, task.fingerprint());
+        let left = run.model_file();
+        let (model, epoch, file) =
+            if epoch.is_none() && run.checkpoints().is_empty() && left.is_file() {
+                let (bytes, epoch) = run.model(&origin)?;
+                let record = record(bytes).with_context(|| {
+                    format!("{} is damaged, and there is no checkpoint", left.display())
+                })?;
+                (fit(model, record, &left, &task)?, epoch, left)
+            } else {
+                let (epoch, file, record) = read_checkpoint::<T>(run, epoch, &origin)?;
+                let trainee = fit(Trainee::new(model, 1, &device), record, &file, &task)?;
+                (trainee.averaged().clone(), Some(epoch), file)
+            };
+        Ok(Self {
+            task,
+            device,
+            model,
+            epoch,
+            file,
+        })
+    }
+}
+
+/// `trainee` with the weights of the checkpoint of `epoch`.
+///
+/// # Errors
+///
+/// When the file is missing, damaged or of another run, or holds a model of other sizes.
+pub fn load_weights<T: Task>(
+    run: &RunDir,
+    trainee: Trainee<T::Model>,
+    epoch: usize,
+    origin: &Origin,
+    task: &T,
+) -> Result<Trainee<T::Model>> {
+    let (_, path, record) = read_checkpoint::<T>(run, Some(epoch), origin)?;
+    fit(trainee, record, &path, task)
+}
+
+/// The weights of the checkpoint of `epoch`, or of the best: its epoch, its file and what is in it.
+fn read_checkpoint<T: Task>(
+    run: &RunDir,
+    epoch: Option<usize>,
+    origin: &Origin,
+) -> Result<(usize, PathBuf, ModuleRecord)> {
+    let mut gone = None;
+    loop {
+        let wanted = match epoch {
+            Some(epoch) => epoch,
+            None => run.best(T::Model::MEASURED)?.epoch,
+        };
+        match checkpoint::read(run, wanted, Part::Model, origin) {
+            Err(error) if checkpoint::is_missing(&error) => ensure!(
+                // A training may just have deleted it: another is the best then.
+                epoch.is_none() && gone.replace(wanted) != Some(wanted),
+                "{} has no checkpoint of epoch {wanted}: {}",
+                run.path().display(),
+                match &run.checkpoints()[..] {
+                    [] => "there is none at all".into(),
+                    epochs => format!("there are those of the epochs {epochs:?}"),
+                }
+            ),
+            read => {
+                let (path, bytes) = read?;
+                let record = record(bytes).map_err(|_| damaged(&path))?;
+                return Ok((wanted, path, record));
+            }
+        }
+    }
+}
+
+/// The record in the bytes of a file. Burn's own reading of files leaves the tensors for later, and panics where the
+/// file is gone by then, as a training deletes checkpoints.
+fn record(bytes: Vec<u8>) -> Result<ModuleRecord> {
+    let bytes = Bytes::from_bytes_vec(bytes).shared();
+    pack::check_model(bytes.clone())?;
+    Ok(ModuleRecord::from_bytes(bytes)?)
+}
+
+/// `model` with the weights that were read from `path`.
+fn fit<M: Module>(model: M, record: ModuleRecord, path: &Path, task: &impl Task) -> Result<M> {
+    model.try_load_record(record).with_context(|| {
+        format!(
+            "the weights in {} do not fit the model of config.json and {}: were the configuration or the data changed \
+             since?",
+            path.display(),
+            task.fingerprint()
+        )
+    })
+}

@@ -1,0 +1,537 @@
+//! The variational autoencoder of images, whose posterior is a flow.
+
+pub mod evaluate;
+pub mod report;
+pub mod sample;
+
+use std::{num::NonZeroUsize, path, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::{
+    data::dataloader::DataLoader,
+    module::ParamGroup,
+    tensor::{Device, Tensor, TensorData},
+};
+use flow_vae::{Activation, Annealing, BoundTerms, Likelihood, Vae, VaeConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Training, nearest_saved},
+    data::{self, Binarization, DatasetName, Images, Splits},
+    flow::{FlowName, FlowSettings},
+    learn::{
+        loader::{Batch, EpochLoader, Examples, Role, StepNumber},
+        optimizer::OptimizerName,
+        watch::Watch,
+    },
+    random::{FIXED_EPOCH, Purpose, fill_normal, stream},
+    run::{RunDir, trained::Trained},
+    task::{Measured, Model, Score, Settings, Task, TaskName, Term},
+};
+
+/// Everything that decides what a run computes, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VaeSettings {
+    pub dataset: DatasetName,
+    #[serde(default)]
+    pub data_dir: Option<PathBuf>,
+    /// None where the model sees numbers between 0 and 1.
+    pub binarization: Option<Binarization>,
+    #[serde(flatten)]
+    pub flow: FlowSettings,
+    pub latent_dim: NonZeroUsize,
+    pub hidden: Vec<NonZeroUsize>,
+    pub activation: Activation,
+    #[serde(flatten)]
+    pub training: Training,
+    /// The flow's learning rate, as a multiple of `lr`.
+    pub flow_lr: f64,
+    pub anneal: Annealing,
+}
+
+impl VaeSettings {
+    /// The defaults for a data set, a number of layers and an optimiser.
+    pub fn new(dataset: DatasetName, layers: usize, optimizer: OptimizerName) -> Self {
+        let size = |n| NonZeroUsize::new(n).expect("not zero");
+        // The paper's model is too large for 1,400 images of 64 pixels: 40 latents leave a flow little to do there.
+        let (latent_dim, epochs) = match dataset {
+            DatasetName::Digits => (8, 200),
+            DatasetName::Cifar10Patches => (30, 100),
+            _ => (40, 100),
+        };
+        Self {
+            binarization: dataset.binarization(),
+            dataset,
+            data_dir: None,
+            flow: FlowSettings::new(FlowName::Planar, layers),
+            latent_dim: size(latent_dim),
+            hidden: vec![size(400)],
+            activation: Activation::Maxout { window: 4 },
+            training: Training::new(epochs, 100, optimizer, Self::usual_lr(optimizer)),
+            flow_lr: FlowName::Planar.lr(layers),
+            anneal: Annealing::None,
+        }
+    }
+
+    /// Refuses values that no type refuses.
+    ///
+    /// # Errors
+    ///
+    /// With the flag at fault and what it takes.
+    pub fn validate(&self, pixels: usize) -> Result<()> {
+        let folder = match &self.dataset {
+            DatasetName::Folder(folder) => Some(folder),
+            _ => None,
+        };
+        for (flag, folder) in [
+            ("--dataset", folder),
+            ("--data-dir", self.data_dir.as_ref()),
+        ] {
+            let Some(folder) = folder else { continue };
+            ensure!(
+                folder.to_str().is_some(),
+                "{flag} {}: config.json holds no path that is not UTF-8; give the folder another name, or a link",
+                folder.display()
+            );
+        }
+        match (self.dataset.binarization(), self.binarization) {
+            (None, Some(how)) => bail!(
+                "--binarization {how}: what a model sees of {} stays numbers between black and white; leave it out",
+                self.dataset
+            ),
+            (Some(_), None) => bail!(
+                "no binarization is for cifar10-patches alone: name one for {} with --binarization",
+                self.dataset
+            ),
+            _ => {}
+        }
+        ensure!(
+            self.flow_lr.is_finite() && self.flow_lr > 0.0,
+            "--flow-lr {}: the flow's learning rate is a positive multiple of --lr",
+            self.flow_lr
+        );
+        self.training.validate(self.flow_lr.min(1.0))?;
+        ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");
+        self.flow.validate(
+            self.latent_dim.get(),
+            Some(self.features()),
+            self.weights(pixels),
+            "--flow, --layers, --latent-dim, --hidden and --activation",
+        )
+    }
+
+    /// About how many weights the model has beside its flow; in floating point, since the sizes may be absurd.
+    fn weights(&self, pixels: usize) -> f64 {
+        let window = match self.activation {
+            Activation::Maxout { window } => window as f64,
+            Activation::Tanh | Activation::Relu => 1.0,
+        };
+        let latent = self.latent_dim.get() as f64;
+        let widths: Vec<f64> = self.hidden.iter().map(|n| n.get() as f64).collect();
+        let between: f64 = widths.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        let (first, last) = (widths[0], widths[widths.len() - 1]);
+        let encoder = window * (pixels as f64 * first + between) + last * 2.0 * latent;
+        let decoder =
+            window * (latent * last + between) + first * self.likelihood().outputs(pixels) as f64;
+        encoder + decoder
+    }
+
+    /// The width of the encoder's last layer, which is what the flow depends on.
+    pub fn features(&self) -> usize {
+        self.hidden.last().map_or(0, |width| width.get())
+    }
+
+    /// What the model says of pixels: zeros and ones, or numbers between.
+    pub fn likelihood(&self) -> Likelihood {
+        match self.binarization {
+            Some(_) => Likelihood::Bernoulli,
+            None => Likelihood::LogitNormal,
+        }
+    }
+
+    /// The model for images of `pixels` pixels.
+    pub fn model(&self, pixels: usize) -> VaeConfig {
+        VaeConfig {
+            pixels,
+            likelihood: self.likelihood(),
+            hidden: self.hidden.iter().map(|n| n.get()).collect(),
+            activation: self.activation,
+            flow: self.flow.config(self.latent_dim.get()),
+        }
+    }
+}
+
+impl Default for VaeSettings {
+    /// Of the embedded digits, with ten layers and Adam.
+    fn default() -> Self {
+        Self::new(DatasetName::Digits, 10, OptimizerName::Adam)
+    }
+}
+
+impl Settings for VaeSettings {
+    const TASK: TaskName = TaskName::Vae;
+
+    fn training(&self) -> &Training {
+        &self.training
+    }
+
+    fn training_mut(&mut self) -> &mut Training {
+        &mut self.training
+    }
+
+    fn short_name(&self) -> String {
+        self.dataset.short_name()
+    }
+
+    fn make_saved(&mut self) -> Result<()> {
+        let unknown = "cannot tell where the data are from any other folder";
+        let data_dir = self.data_dir.as_deref().map(path::absolute).transpose();
+        self.data_dir = data_dir.context(unknown)?;
+        self.dataset = self.dataset.clone().absolute().context(unknown)?;
+        self.flow_lr = nearest_saved(self.flow_lr);
+        self.training.lr = nearest_saved(self.training.lr);
+        Ok(())
+    }
+}
+
+/// A model and its images.
+#[derive(Clone)]
+pub struct VaeTask {
+    settings: VaeSettings,
+    pub splits: Splits,
+}
+
+impl VaeTask {
+    /// With the data at hand.
+    ///
+    /// # Errors
+    ///
+    /// When they are no data for these settings, or the settings ask for what cannot be.
+    pub fn new(settings: VaeSettings, splits: Splits) -> Result<Self> {
+        settings.validate(splits.train.pixels_per_image())?;
+        splits.check(settings.binarization)?;
+        Ok(Self { settings, splits })
+    }
+
+    fn seen(&self, images: &Images) -> SeenImages {
+        SeenImages {
+            images: images.clone(),
+            binarization: self.settings.binarization,
+            latent_dim: self.settings.latent_dim.get(),
+            seed: self.settings.training.seed,
+            anneal: Annealing::None,
+        }
+    }
+}
+
+impl Task for VaeTask {
+    type Settings = VaeSettings;
+    type Model = Vae;
+
+    fn open(settings: VaeSettings) -> Result<Self> {
+        let splits = data::load(&settings.dataset, settings.data_dir.as_deref())?;
+        Self::new(settings, splits)
+    }
+
+    fn settings(&self) -> &VaeSettings {
+        &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut VaeSettings {
+        &mut self.settings
+    }
+
+    fn describe(&self) -> String {
+        let Splits {
+            train, valid, test, ..
+        } = &self.splits;
+        let side = train.side();
+        format!(
+            "{} ({} training, {} validation and {} test images of {side} x {side}), K = {}",
+            self.settings.dataset,
+            train.len(),
+            valid.len(),
+            test.len(),
+            self.settings.flow.layers
+        )
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut crc32 = crc32fast::Hasher::new();
+        let splits = [&self.splits.train, &self.splits.valid, &self.splits.test];
+        for images in splits {
+            for i in 0..images.len() {
+                crc32.update(images.get(i));
+            }
+        }
+        let (side, crc32) = (splits[0].side(), crc32.finalize());
+        let counts = splits.map(Images::len);
+        format!("{counts:?} images of {side} x {side} pixels with the checksum {crc32:08x}")
+    }
+
+    fn model(&self, device: &Device) -> Vae {
+        let pixels = self.splits.train.pixels_per_image();
+        self.settings.model(pixels).init(device)
+    }
+
+    fn items(&self) -> usize {
+        self.splits.train.len()
+    }
+
+    fn loader(&self, role: Role, first: usize, device: &Device) -> Arc<dyn DataLoader<ImageBatch>> {
+        let (images, anneal) = match role {
+            Role::Train => (&self.splits.train, self.settings.anneal),
+            Role::Valid => (&self.splits.valid, Annealing::None),
+        };
+        let examples = SeenImages {
+            anneal,
+            ..self.seen(images)
+        };
+        let Training {
+            batch_size, seed, ..
+        } = self.settings.training;
+        Arc::new(EpochLoader::new(
+            examples,
+            role,
+            batch_size,
+            seed,
+            first,
+            device.clone(),
+        ))
+    }
+
+    fn watch(&self) -> Watch {
+        let pixels = self.splits.train.pixels_per_image();
+        let range = range(self.settings.likelihood(), pixels);
+        Watch::new(range, self.settings.training.batch_size.get())
+    }
+
+    fn own_rate(&self) -> Option<(ParamGroup, f64)> {
+        let flow = ParamGroup::from_predicate("model.flow");
+        Some((flow, self.settings.flow_lr))
+    }
+
+    fn draw(run: &RunDir, trained: &Trained<Self>) -> Result<()> {
+        sample::draw(run, trained)
+    }
+}
+
+/// How far the ELBO of an image may fall before training has diverged: by half of what there is to learn of it. Of a
+/// pixel of zero or one that is ln 2, from knowing nothing to knowing all; of one between it is about 8, from a uniform
+/// density to the narrowest that the likelihood has, which is 4.5 nats in the middle and 12.3 at the ends.
+pub fn range(likelihood: Likelihood, pixels: usize) -> f64 {
+    let of_a_pixel = match likelihood {
+        Likelihood::Bernoulli => std::f64::consts::LN_2,
+        Likelihood::LogitNormal => 8.0,
+    };
+    pixels as f64 * of_a_pixel / 2.0
+}
+
+/// Images as the model sees them, and how.
+#[derive(Clone)]
+pub struct SeenImages {
+    pub images: Images,
+    /// From grey levels to zeros and ones; none for patches.
+    pub binarization: Option<Binarization>,
+    /// Numbers of noise for each image.
+    pub latent_dim: usize,
+    /// The seed of the run.
+    pub seed: u64,
+    pub anneal: Annealing,
+}
+
+/// What a training or a validation step needs.
+#[derive(Clone, Debug)]
+pub struct ImageBatch {
+    /// What the model sees of the images, `[batch, pixels]`.
+    pub images: Tensor<2>,
+    /// Standard normal noise, `[batch, latent_dim]`.
+    pub noise: Tensor<2>,
+    pub at: StepNumber,
+    anneal: Annealing,
+}
+
+impl Batch for ImageBatch {
+    fn at(&self) -> StepNumber {
+        self.at
+    }
+}
+
+impl Examples for SeenImages {
+    type Batch = ImageBatch;
+
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> ImageBatch {
+        let key_epoch = role.key_epoch(at.epoch);
+        let purpose = match role {
+            Role::Train => Purpose::TrainNoise,
+            Role::Valid => Purpose::ValidNoise,
+        };
+        let (rows, pixels, latent_dim) = (
+            indexes.len(),
+            self.images.pixels_per_image(),
+            self.latent_dim,
+        );
+        let mut images = vec![0.0; rows * pixels];
+        let mut noise = vec![0.0; rows * latent_dim];
+        for (row, &index) in indexes.iter().enumerate() {
+            let image = &mut images[row * pixels..][..pixels];
+            (self.images).see(index, self.binarization, self.seed, key_epoch, image);
+
+            let position = self.images.position(index) as u64;
+            let mut rng = stream(self.seed, purpose, key_epoch, position);
+            fill_normal(&mut rng, &mut noise[row * latent_dim..][..latent_dim]);
+        }
+        let tensor =
+            |values, width| Tensor::from_data(TensorData::new(values, [rows, width]), device);
+        ImageBatch {
+            images: tensor(images, pixels),
+            noise: tensor(noise, latent_dim),
+            at,
+            anneal: self.anneal,
+        }
+    }
+}
+
+/// The bound and its parts.
+pub const MEASURED: &Measured = &Measured {
+    item: "image",
+    terms: &[
+        Term {
+            name: "ELBO",
+            column: "elbo",
+            higher_is_better: true,
+        },
+        Term {
+            name: "reconstruction",
+            column: "reconstruction",
+            higher_is_better: true,
+        },
+        Term {
+            name: "KL",
+            column: "kl",
+            higher_is_better: false,
+        },
+    ],
+};
+
+impl Model for Vae {
+    type Batch = ImageBatch;
+
+    const MEASURED: &'static Measured = MEASURED;
+
+    fn score(&self, batch: ImageBatch) -> Score {
+        let [items, _] = batch.images.dims();
+        let (anneal, updates) = (batch.anneal, batch.at.updates());
+        let terms: BoundTerms = self.terms(batch.images, batch.noise);
+        Score {
+            loss: anneal.loss(&terms, updates).mean(),
+            maximised: anneal.beta(updates) == 1.0,
+            terms: vec![
+                terms.elbo().mean(),
+                terms.log_likelihood.clone().mean(),
+                terms.kl().mean(),
+            ],
+            items,
+        }
+    }
+}
+
+impl Trained<VaeTask> {
+    pub fn settings(&self) -> &VaeSettings {
+        &self.task.settings
+    }
+
+    /// What the model sees of image `index` of `images`, as in validation.
+    pub fn see(&self, images: &Images, index: usize, out: &mut [f32]) {
+        let settings = self.settings();
+        let seed = settings.training.seed;
+        images.see(index, settings.binarization, seed, FIXED_EPOCH, out);
+    }
+
+    /// All of `images` [so](Self::see), `[batch, pixels]`.
+    pub fn seen(&self, images: &Images) -> Tensor<2> {
+        let (rows, pixels) = (images.len(), images.pixels_per_image());
+        let mut values = vec![0.0; rows * pixels];
+        for (i, image) in values.chunks_exact_mut(pixels).enumerate() {
+            self.see(images, i, image);
+        }
+        Tensor::from_data(TensorData::new(values, [rows, pixels]), &self.device)
+    }
+
+    /// Noise that goes on from call to call, keyed by `seed` and each of `images`: `noise(n)` is
+    /// `[n · batch, latent_dim]`, sample-major, whatever the sizes of the calls before.
+    pub fn noise(&self, images: &Images, seed: u64) -> impl FnMut(usize) -> Tensor<2> {
+        let latent_dim = self.settings().latent_dim.get();
+        let device = self.device.clone();
+        let mut streams: Vec<_> = (0..images.len())
+            .map(|i| {
+                let index = images.position(i) as u64;
+                stream(seed, Purpose::EvaluateNoise, FIXED_EPOCH, index)
+            })
+            .collect();
+        move |n| {
+            let batch = streams.len();
+            let mut values = vec![0.0; n * batch * latent_dim];
+            for (row, noise) in values.chunks_exact_mut(latent_dim).enumerate() {
+                fill_normal(&mut streams[row % batch], noise);
+            }
+            Tensor::from_data(TensorData::new(values, [n * batch, latent_dim]), &device)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn a_saved_configuration_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let settings = VaeSettings {
+            flow: FlowSettings::new(FlowName::Radial, 3),
+            anneal: Annealing::FreeEnergy,
+            data_dir: Some("some/where".into()),
+            ..VaeSettings::default()
+        };
+        let json = config::to_json(&settings);
+        std::fs::write(&path, &json).unwrap();
+        assert_eq!(config::load::<VaeSettings>(&path).unwrap(), settings);
+
+        for (was, is, named) in [
+            ("\"layers\"", "\"leyers\"", "layers"),
+            ("\"data_dir\"", "\"data_dirs\"", "data_dirs"),
+            ("\"vae\"", "\"density\"", "train density"),
+            ("\"task\"", "\"tusk\"", "task"),
+        ] {
+            std::fs::write(&path, json.replace(was, is)).unwrap();
+            let error = format!("{:#}", config::load::<VaeSettings>(&path).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_and_rates_are_refused() {
+        let refuse = |change: &dyn Fn(&mut VaeSettings), flag: &str| {
+            let mut settings = VaeSettings::default();
+            change(&mut settings);
+            let error = settings.validate(784).unwrap_err().to_string();
+            assert!(error.contains(flag), "{error}");
+        };
+        let huge = NonZeroUsize::new(usize::MAX).unwrap();
+        refuse(&|settings| settings.flow.layers = usize::MAX, "--layers");
+        refuse(&|settings| settings.latent_dim = huge, "--latent-dim");
+        refuse(&|settings| settings.hidden = vec![huge, huge], "--hidden");
+        refuse(&|settings| settings.hidden = vec![], "--hidden");
+        for rate in [0.0, -1e-3, f64::NAN, f64::INFINITY] {
+            refuse(&|settings| settings.training.lr = rate, "--lr");
+            refuse(&|settings| settings.flow_lr = rate, "--flow-lr");
+        }
+        VaeSettings::default().validate(784).unwrap();
+    }
+}

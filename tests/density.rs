@@ -1,0 +1,261 @@
+//! `train density`: fits whose best possible log-likelihood is known, in the units that the points came in.
+
+use std::fmt::Write;
+
+use end_to_end::Place;
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use rand_distr::StandardNormal;
+use serde_json::Value;
+
+#[track_caller]
+fn evaluated(at: &Place, run: &str) -> Value {
+    let printed = at
+        .train(&format!("evaluate {run} --json"))
+        .succeeds()
+        .stdout;
+    let all: Value = serde_json::from_str(&printed).unwrap();
+    all["runs"][0].clone()
+}
+
+#[track_caller]
+fn number(row: &Value, name: &str) -> f64 {
+    row[name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{name} in {row}"))
+}
+
+/// Rows of three columns: x of any kind, far from zero; y and z a Gaussian of it, correlated.
+fn gaussian(rows: usize) -> String {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut normal = || -> f64 { rng.sample(StandardNormal) };
+    let mut text = "x,y,z\n".to_owned();
+    for _ in 0..rows {
+        let x = 1000.0 + 5.0 * normal();
+        let y = 0.02 * (x - 1000.0) + 0.03 * normal();
+        let z = 40.0 * y + 0.5 * normal();
+        writeln!(text, "{x},{y},{z}").unwrap();
+    }
+    text
+}
+
+/// ln √(2πe) + ln σ: of a Gaussian the entropy.
+fn entropy(sigma: f64) -> f64 {
+    0.5 * (2.0 * std::f64::consts::PI * std::f64::consts::E).ln() + sigma.ln()
+}
+
+#[test]
+fn a_gaussian_is_fitted_as_well_as_can_be() {
+    let at = Place::new();
+    at.write("points.csv", gaussian(5_000));
+    at.train("density --points points.csv --flow maf --layers 2 --epochs 30 --output run")
+        .succeeds();
+    let row = evaluated(&at, "run");
+    // Its logarithms of density have a variance of dim / 2: standard errors of sqrt(1.5 / 500) = 0.055.
+    let best = -(entropy(5.0) + entropy(0.03) + entropy(0.5));
+    let (got, se) = (
+        number(&row, "log_likelihood"),
+        number(&row, "log_likelihood_se"),
+    );
+    assert!((got - best).abs() < 3.0 * se && se < 0.07, "{row}, {best}");
+    // And as well as the Gaussian that is fitted in closed form, point by point.
+    let gain = number(&row, "gain");
+    assert!(gain.abs() < 0.03, "{row}");
+}
+
+#[test]
+fn what_is_given_is_not_fitted() {
+    let at = Place::new();
+    at.write("points.csv", gaussian(5_000));
+    at.train(
+        "density --points points.csv --context x --flow maf --layers 2 --epochs 30 --output run",
+    )
+    .succeeds();
+    let row = evaluated(&at, "run");
+    let best = -(entropy(0.03) + entropy(0.5));
+    let (got, se) = (
+        number(&row, "log_likelihood"),
+        number(&row, "log_likelihood_se"),
+    );
+    assert!((got - best).abs() < 3.0 * se, "{row}, {best}");
+    assert!(number(&row, "gain").abs() < 0.03, "{row}");
+
+    // Samples at 1010 have a mean of 0.2, and those at 995 of -0.1; of 2,000 it errs by 0.0007, and the fit by a little.
+    at.write("given.csv", "x\n1010\n995\n");
+    at.train("sample run --count 2000 --context given.csv --output samples.csv")
+        .succeeds();
+    let (x, y) = (
+        at.numbers("samples.csv", "x"),
+        at.numbers("samples.csv", "y"),
+    );
+    assert_eq!(y.len(), 4_000);
+    for (given, y, mean) in [(x[0], &y[..2_000], 0.2), (x[2_000], &y[2_000..], -0.1)] {
+        let got = y.iter().sum::<f64>() / 2_000.0;
+        let x: f64 = if mean > 0.0 { 1010.0 } else { 995.0 };
+        assert!((given - x).abs() < 1e-3, "{given}");
+        assert!((got - mean).abs() < 0.006, "{got}, not {mean}");
+    }
+    at.train("sample run --count 3")
+        .fails(1, &["x", "--context"]);
+    at.train("sample run --count 3 --context points.png")
+        .fails(1, &["points.png"]);
+}
+
+/// In the user's units: of a cell of the plane, the density times its area; of the whole plane, 1.
+#[test]
+fn densities_are_those_of_the_units_that_the_points_have() {
+    let at = Place::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut points = "a;b\n".to_owned();
+    for _ in 0..2_000 {
+        let (u, v): (f64, f64) = (rng.sample(StandardNormal), rng.sample(StandardNormal));
+        writeln!(points, "{};{}", 500.0 + 30.0 * u, 0.001 * (v + u * u)).unwrap();
+    }
+    at.write("points.csv", points);
+    at.train("density --points points.csv --layers 3 --epochs 10 --output run")
+        .succeeds();
+    let (cells, width) = (240, [30.0 * 12.0, 0.001 * 40.0]);
+    let mut grid = "b,a,c\n".to_owned();
+    for i in 0..cells {
+        for j in 0..cells {
+            let at = |k: usize| (k as f64 + 0.5) / f64::from(cells as u32);
+            let (a, b) = (500.0 + width[0] * (at(i) - 0.5), width[1] * (at(j) - 0.25));
+            writeln!(grid, "{b},{a},0").unwrap();
+        }
+    }
+    at.write("grid.csv", grid);
+    at.train("log-prob run grid.csv --output density.csv")
+        .succeeds();
+    let log_prob = at.numbers("density.csv", "log_prob");
+    assert_eq!(log_prob.len(), cells * cells);
+    let cell = width[0] * width[1] / (cells * cells) as f64;
+    let mass: f64 = log_prob.iter().map(|p| p.exp() * cell).sum();
+    // Splines have kinks; and what lies outside of six deviations is below a thousandth.
+    assert!((mass - 1.0).abs() < 5e-3, "{mass}");
+    at.train("log-prob run points.csv").succeeds();
+    at.write("short.csv", "a\n1\n");
+    at.train("log-prob run short.csv")
+        .fails(1, &["short.csv", "b"]);
+}
+
+/// Eight bells, of which a Gaussian knows nothing: what can be had is the entropy of the mixture.
+#[test]
+fn the_first_sets_are_fitted_by_every_family() {
+    let at = Place::new();
+    for flow in [
+        "planar",
+        "planar-identity",
+        "radial",
+        "householder",
+        "sylvester-orthogonal",
+        "sylvester-householder",
+        "sylvester-triangular",
+        "nice",
+        "realnvp",
+        "iaf",
+        "maf",
+        "spline",
+        "spline-autoregressive",
+    ] {
+        let flags = "--points pinwheel --layers 2 --epochs 2 --batch-size 1000";
+        at.train(&format!("density {flags} --flow {flow} --output {flow}"))
+            .succeeds();
+        let row = evaluated(&at, flow);
+        let gain = number(&row, "gain");
+        // Volumes that don't change leave a Gaussian a Gaussian; all others bend at once.
+        assert!(gain.is_finite(), "{flow}: {row}");
+        at.train(&format!("sample {flow} --count 3")).succeeds();
+    }
+}
+
+#[test]
+fn it_goes_on_as_if_it_had_not_stopped_and_with_the_same_points_alone() {
+    let at = Place::new();
+    at.write("points.csv", gaussian(500));
+    let flags = "--points points.csv --layers 2 --schedule constant --batch-size 50";
+    at.train(&format!("density {flags} --epochs 4 --output whole"))
+        .succeeds();
+    at.train(&format!("density {flags} --epochs 2 --output first"))
+        .succeeds();
+    at.train("density --resume first --epochs 4").succeeds();
+    let file = |run: &str| format!("{run}/metrics.csv");
+    for name in ["train_log_likelihood", "valid_log_likelihood"] {
+        assert_eq!(
+            at.column(&file("whole"), name),
+            at.column(&file("first"), name)
+        );
+    }
+    assert_eq!(
+        at.pack("whole/checkpoint/4/model.bpk"),
+        at.pack("first/checkpoint/4/model.bpk")
+    );
+    // The file may move, and must not change.
+    std::fs::rename(at.path("points.csv"), at.path("moved.csv")).unwrap();
+    at.train("evaluate whole").fails(1, &["points.csv"]);
+    at.train("evaluate whole --data-dir moved.csv").succeeds();
+    at.write("points.csv", gaussian(501));
+    at.train("evaluate whole").fails(1, &["other data"]);
+    at.train("density --resume whole --epochs 5")
+        .fails(1, &["other data"]);
+}
+
+#[test]
+fn bad_points_are_named_and_nothing_is_begun() {
+    let at = Place::new();
+    let good = gaussian(40);
+    for (name, text, flags, named) in [
+        ("empty", String::new(), "", "empty"),
+        ("header", "x,y\n".into(), "", "header"),
+        ("few", gaussian(5), "", "5"),
+        ("word", good.replacen(",0.", ",n/a", 1), "", "line"),
+        ("infinite", good.replace("1000.", "inf"), "", "line"),
+        ("ragged", format!("{good}1,2\n"), "", "line 42"),
+        (
+            "constant",
+            "x,y\n".to_owned() + &"1,2\n".repeat(30),
+            "",
+            "constant",
+        ),
+        ("unknown", good.clone(), "--context w", "w"),
+        ("all", good.clone(), "--context x,y,z", "context"),
+        (
+            "twice",
+            good.clone(),
+            "--columns x --context x",
+            "more than once",
+        ),
+    ] {
+        let file = format!("{name}.csv");
+        at.write(&file, text);
+        let named = if name == "constant" {
+            "same number"
+        } else {
+            named
+        };
+        at.train(&format!("density --points {file} {flags}"))
+            .fails(1, &[&file, named]);
+    }
+    at.train("density --points nowhere.csv")
+        .fails(1, &["nowhere.csv", "two-moons"]);
+    assert!(!at.path("runs").exists());
+}
+
+/// Points on few values, or on a line, have a density without bound; a number for it would be no triumph.
+#[test]
+fn a_density_without_bound_is_noticed() {
+    let at = Place::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut few = "a,b\n".to_owned();
+    for _ in 0..500 {
+        let b: f64 = rng.sample(StandardNormal);
+        writeln!(few, "{},{b}", rng.random_range(0..3)).unwrap();
+    }
+    at.write("few.csv", few);
+    let trained = at.train("density --points few.csv --epochs 1 --layers 1 --output run");
+    assert!(trained.stderr.contains("no bound"), "{}", trained.stderr);
+    let evaluated = at.train("evaluate run");
+    assert!(
+        evaluated.stderr.contains("no bound"),
+        "{}",
+        evaluated.stderr
+    );
+}

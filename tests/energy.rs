@@ -1,0 +1,178 @@
+//! `train energy`: the distance from a distribution whose constant is known by quadrature.
+
+use end_to_end::Place;
+use serde_json::Value;
+
+/// Of the wave, whose constant is known in closed form, and quickly.
+const WAVE: &str = "energy --energy u2 --layers 8 --epochs 120";
+
+#[track_caller]
+fn evaluated(at: &Place, run: &str) -> Value {
+    let printed = at
+        .train(&format!("evaluate {run} --json"))
+        .succeeds()
+        .stdout;
+    let all: Value = serde_json::from_str(&printed).unwrap();
+    all["runs"][0].clone()
+}
+
+#[track_caller]
+fn number(row: &Value, name: &str) -> f64 {
+    row[name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("{name} in {row}"))
+}
+
+#[test]
+fn layers_come_close_and_the_estimates_agree() {
+    let at = Place::new();
+    at.train(&format!("{WAVE} --output flow")).succeeds();
+    at.train("energy --energy u2 --layers 0 --epochs 40 --anneal none --output gaussian")
+        .succeeds();
+    let [flow, gaussian] = ["flow", "gaussian"].map(|run| evaluated(&at, run));
+
+    // 0.4 √2π wide over z2; over z1 as wide as the window and its two walls of half a Gaussian each.
+    let root = (2.0 * std::f64::consts::PI).sqrt();
+    let log_z = (0.4 * root * (8.0 + 0.2 * root)).ln();
+    for row in [&flow, &gaussian] {
+        let get = |name| number(row, name);
+        assert!((get("log_z") - log_z).abs() < 1e-6, "{row}");
+        // Of 100,000 samples, against the sum over cells of 0.023 that neither noise nor a sample's place is in: four
+        // standard errors, and the rectangle rule's error on what a planar layer may bend.
+        let apart = (get("kl") - get("kl_on_grid")).abs();
+        assert!(apart < 4.0 * get("kl_se") + 2e-3, "{row}");
+        assert!((get("mass_on_grid") - 1.0).abs() < 2e-3, "{row}");
+        assert!(get("kl") > 0.0, "{row}");
+        let share = get("effective_share");
+        assert!(share > 0.0 && share <= 1.0, "{row}");
+    }
+    // The Gaussian's weights have no mean that samples would find; the flow's have.
+    let apart = (number(&flow, "log_z_by_importance") - log_z).abs();
+    assert!(
+        apart < 4.0 * number(&flow, "log_z_by_importance_se"),
+        "{flow}"
+    );
+    // A Gaussian cannot be a wave: as wide as the sine is high it loses about ln(0.8/0.4), and the flow nearly nothing.
+    assert!(number(&gaussian, "kl") > 0.5, "{gaussian}");
+    assert!(number(&flow, "kl") < 0.2, "{flow}");
+
+    // The bound is the one of the metrics, from other samples, and the difference of its parts.
+    let column = |name: &str| *at.numbers("flow/metrics.csv", name).last().unwrap();
+    let elbo = column("valid_elbo");
+    assert!((elbo - (column("valid_entropy") - column("valid_energy"))).abs() < 1e-4);
+    assert!((elbo - number(&flow, "elbo")).abs() < 0.05, "{elbo}");
+    assert!(at.path("flow/energy.png").exists());
+}
+
+#[test]
+fn it_goes_on_as_if_it_had_not_stopped() {
+    let at = Place::new();
+    let short = "energy --energy u4 --layers 3 --batch-size 20";
+    at.train(&format!("{short} --epochs 4 --output whole"))
+        .succeeds();
+    at.train(&format!(
+        "{short} --epochs 2 --schedule constant --output first"
+    ))
+    .succeeds();
+    at.train(&format!(
+        "{short} --epochs 4 --schedule constant --output whole-constant"
+    ))
+    .succeeds();
+    at.train("energy --resume first --epochs 4").succeeds();
+    let [metrics, resumed] = ["whole-constant", "first"].map(|run| {
+        let file = format!("{run}/metrics.csv");
+        ["train_elbo", "train_energy", "valid_elbo", "gradient_norm"]
+            .map(|name| at.column(&file, name))
+    });
+    assert_eq!(metrics, resumed);
+    assert_eq!(
+        at.pack("whole-constant/checkpoint/4/model.bpk"),
+        at.pack("first/checkpoint/4/model.bpk")
+    );
+    // Samples are a function of their seed.
+    let sampled = at.train("sample whole --count 7").succeeds().stdout;
+    assert_eq!(
+        at.train("sample whole --count 7").succeeds().stdout,
+        sampled
+    );
+    assert_eq!(sampled.lines().count(), 8);
+    assert!(sampled.starts_with("z1,z2\n"), "{sampled}");
+    assert_ne!(
+        at.train("sample whole --count 7 --seed 1")
+            .succeeds()
+            .stdout,
+        sampled
+    );
+    let more = at.train("sample whole --count 9").succeeds().stdout;
+    assert!(more.starts_with(&sampled), "{more}");
+    at.train("sample whole --count 7 --output z.csv").succeeds();
+    assert_eq!(at.text("z.csv"), sampled);
+    at.train("sample whole --count 7 --output z.csv")
+        .fails(1, &["z.csv", "exists"]);
+}
+
+#[test]
+fn what_says_nothing_of_an_energy_is_refused() {
+    let at = Place::new();
+    at.train("energy --epochs 1 --layers 1 --output run")
+        .succeeds();
+    for (arguments, named) in [
+        ("evaluate run --split valid", "--split"),
+        ("evaluate run --binarization static", "--binarization"),
+        ("evaluate run --data-dir .", "--data-dir"),
+        ("sample run --count 3 --context z.csv", "--context"),
+        ("sample run --seed 3", "--seed"),
+        ("--resume run", "train energy"),
+        ("density --resume run", "train energy"),
+        ("log-prob run z.csv", "train energy"),
+        ("energy --anneal kl-warm-up:10", "--anneal"),
+        ("energy --flow-bins 3", "--flow-bins"),
+        ("energy --layers 99999999999", "--layers"),
+        ("energy --lr nan", "--lr"),
+    ] {
+        at.train(arguments).fails(1, &[named]);
+    }
+    assert_eq!(at.names("."), ["run"]);
+}
+
+#[test]
+fn a_report_puts_seeds_together_and_draws_the_figure() {
+    let at = Place::new();
+    for seed in 0..3 {
+        let flags = "--energy u2 --layers 2 --epochs 2 --anneal none";
+        at.train(&format!("energy {flags} --seed {seed} --output s{seed}"))
+            .succeeds();
+    }
+    at.train("energy --energy u1 --layers 0 --epochs 1 --output other")
+        .succeeds();
+    for run in ["s0", "s1"] {
+        at.train(&format!("evaluate {run}")).succeeds();
+    }
+    let printed = at
+        .train("report s0 s1 s2 other --output report")
+        .succeeds()
+        .stdout;
+    assert!(printed.contains("| u2 | planar, K = 2 | 3 |"), "{printed}");
+    assert!(printed.contains("of 2 |"), "{printed}");
+    assert!(
+        printed.contains("not evaluated: train evaluate s2"),
+        "{printed}"
+    );
+    assert_eq!(at.text("report/table.md").lines().count(), 4);
+    let kl = at.column("report/table.csv", "kl");
+    let of_run = at.numbers("s0/evaluations.csv", "kl")[0].to_string();
+    assert_eq!((kl.len(), &kl[0], kl[2].as_str()), (4, &of_run, ""));
+    // Two energies down; the target, K = 2 and K = 0 across.
+    let picture = at.bytes("report/figure.png");
+    let size = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
+    let (width, height) = (size(16), size(20));
+    assert!(width > height && width < 2 * height, "{width} x {height}");
+    // A report is written over by one of the same runs, and of no others.
+    at.train("report s0 s1 s2 other --output report").succeeds();
+    at.train("report s0 --output report")
+        .fails(1, &["other runs", "--output"]);
+    let density = "density --layers 1 --epochs 1 --batch-size 5000 --output density";
+    at.train(density).succeeds();
+    at.train("report density").fails(1, &["evaluate"]);
+    at.train("report s0 density").fails(1, &["train density"]);
+}
