@@ -2,6 +2,10 @@
 
 use std::{fs::File, io::BufReader};
 
+use burn::{
+    store::{ModuleSnapshot, SafetensorsStore},
+    tensor::Device,
+};
 use end_to_end::{Outcome, Place, TEST_IMAGES, TINY, TRAIN_IMAGES, gzip, idx, images};
 
 /// The finite numbers of a line that matches `pattern` word by word, where `#` stands for a number.
@@ -59,6 +63,7 @@ fn bare_training_leaves_a_complete_run_folder() {
             "lock",
             "metrics.csv",
             "model.bpk",
+            "model.safetensors",
             "reconstructions.png",
             "samples.png",
             "summary.json"
@@ -347,4 +352,13 @@ fn a_folder_of_images_is_a_data_set() {
     std::fs::rename(at.path("plain"), at.path("moved")).unwrap();
     at.train("evaluate runs/fashion-mnist-1 --samples 5 --data-dir moved")
         .succeeds();
+}
+
+#[test]
+fn weights_go_out_as_safetensors() {
+    let at = Place::with_run("");
+    let mut vae = end_to_end::tiny().init(&Device::flex());
+    let mut store = SafetensorsStore::from_file(at.path("run/model.safetensors"));
+    vae.load_from(&mut store).unwrap();
+    assert_eq!(end_to_end::parameters(&vae), at.weights("run"));
 }

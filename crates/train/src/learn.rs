@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use burn::{
     module::Module,
+    store::{ModuleSnapshot, SafetensorsStore},
     tensor::{Bytes, Device},
     train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingError},
 };
@@ -260,6 +261,9 @@ impl<T: Task> Session<T> {
         let trained = Trained::of_epoch(&run, None, self.task, self.device)?;
         let model = trained.model.clone().into_record().into_bytes()?;
         run.write("model.bpk", &model)?;
+        let mut tensors = SafetensorsStore::from_bytes(None);
+        trained.model.save_into(&mut tensors)?;
+        run.write("model.safetensors", &tensors.get_bytes()?)?;
 
         let mut history = self.history.lock().expect("not poisoned");
         // Of what is saved.

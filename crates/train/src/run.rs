@@ -6,6 +6,7 @@
 //!   metrics.csv            a row an epoch
 //!   checkpoint/EPOCH/      model.bpk, optim.bpk, scheduler.bpk and their manifest.json: the best epoch and the last two
 //!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them, or burn-flows' Flow
+//!   model.safetensors      the same for other programs
 //!   *.png                  pictures of the best model
 //!   summary.json           how training ended
 //!   lock                   held while a training writes here; evaluations.lock while a row is added
