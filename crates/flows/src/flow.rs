@@ -91,11 +91,15 @@ impl FlowConfig {
 
     /// `layers` couplings by `map`, a random permutation after each, networks with these hidden widths: NICE with
     /// [`ScalarMap::Additive`], RealNVP with [`ScalarMap::Affine`] (Dinh et al. 2014, 2016), a neural spline flow with
-    /// [`ScalarMap::Spline`] (Durkan et al. 2019).
+    /// [`ScalarMap::Spline`] (Durkan et al. 2019). Two coordinates are exchanged: of their permutations half change nothing.
     pub fn coupling(dim: usize, layers: usize, map: ScalarMap, hidden: &[usize]) -> Self {
         let hidden = hidden.to_vec();
         let coupling = CouplingConfig { map, hidden };
-        Self::repeated(dim, layers, coupling.into(), PermutationConfig::Random)
+        let mixing = match dim {
+            2 => PermutationConfig::Reverse,
+            _ => PermutationConfig::Random,
+        };
+        Self::repeated(dim, layers, coupling.into(), mixing)
     }
 
     /// `layers` autoregressive layers by `map`, the order reversed after each, networks with these hidden widths: an

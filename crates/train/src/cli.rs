@@ -55,7 +55,12 @@ pub enum Command {
     #[command(mut_arg("batch_size", |arg| arg.help("Points in a batch [default: 250]")))]
     Density(DensityArgs),
     /// Fit a flow to a distribution that is known up to a constant, by its energy
-    #[command(mut_arg("layers", |arg| arg.help("Layers of the flow; 0 is a Gaussian [default: 32]")))]
+    #[command(mut_arg("layers", |arg| arg.help(
+        "Layers of the flow; 0 is a Gaussian [default: 32; 8 where each has a network of its own]"
+    )))]
+    #[command(mut_arg("lr", |arg| arg.help(
+        "Highest learning rate [default: 0.005 for adam, 0.01 for adamax, 0.0005 for rmsprop]"
+    )))]
     #[command(mut_arg("epochs", |arg| arg.help(
         "Epochs of 100 updates in all, also after a resume [default: 200]"
     )))]
@@ -655,8 +660,14 @@ impl Flags for EnergyArgs {
 
     fn defaults(&self) -> EnergySettings {
         let default = EnergySettings::default();
+        let flow = self.flow.flow.unwrap_or(default.flow.flow);
+        let layers = if flow.has_networks() {
+            8
+        } else {
+            default.flow.layers
+        };
         let optimizer = (self.training.optimizer).unwrap_or(default.training.optimizer);
-        EnergySettings::new(default.energy, default.flow, optimizer)
+        EnergySettings::new(default.energy, FlowSettings::new(flow, layers), optimizer)
     }
 
     fn apply(&self, base: EnergySettings) -> EnergySettings {

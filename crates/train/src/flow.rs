@@ -188,7 +188,7 @@ impl FlowName {
     }
 
     /// Whether a layer is a network of its own, rather than numbers that a head predicts.
-    fn has_networks(self) -> bool {
+    pub fn has_networks(self) -> bool {
         matches!(
             self,
             Self::Nice
