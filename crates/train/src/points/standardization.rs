@@ -157,7 +157,12 @@ impl Standardization {
     }
 
     /// A point of the model's in the user's units.
+    ///
+    /// # Panics
+    ///
+    /// If it has not as many numbers as there are columns.
     pub fn to_user(&self, point: &[f32]) -> Vec<f64> {
+        assert_eq!(point.len(), self.columns.len());
         let numbers = point.iter().zip(&self.columns);
         numbers
             .map(|(&number, column)| column.to_user(number.into()))

@@ -1,8 +1,8 @@
 //! Numbers from a text file of rows and columns.
 //!
 //! Cells are separated by semicolons, commas or tabs, the first of these that the first row has, and may be quoted. Blank
-//! lines, and lines that begin with `#`, are skipped. The first row is a header if any of its cells is a word: neither a
-//! number nor one of the usual signs of a missing one, of which a row is no header but is refused.
+//! lines, and lines that begin with `#`, are skipped. The first row is a header if it has nothing but words, or a word where
+//! the second has none. A word is neither a number nor one of the usual signs of a missing one, which are refused.
 
 use std::fmt;
 use std::mem;
@@ -13,7 +13,7 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use super::lines::{COMMENT, Lines, MAX_ROW_BYTES};
 use crate::data::SourceError;
 
-/// The most numbers that are read of a file: 256 MiB in single precision.
+/// The most numbers that are read of a file: 256 MiB in single precision, and four times that while they are read.
 const MAX_NUMBERS: usize = 1 << 26;
 
 /// How many columns, or letters of a cell, a message names.
@@ -186,47 +186,25 @@ impl Table {
         columns: Option<&[String]>,
         context: &[String],
     ) -> Result<Self, TableError> {
-        let (mut rows, mut row) = (Rows::open(path)?, ByteRecord::new());
-        if !rows.next(&mut row)? {
+        let mut rows = Rows::open(path)?;
+        let (mut first, mut row) = (ByteRecord::new(), ByteRecord::new());
+        if !rows.next(&mut first)? {
             return Err(TableError::Empty);
         }
-        let header = Header::of(&row);
+        let line = rows.line(&first);
+        let mut is_row = rows.next(&mut row)?;
+        let header = Header::of(first, is_row.then_some(&row));
         let (chosen, mut table) = header.choose(columns, context)?;
-        if header.has_names {
-            let line = rows.line(&row);
-            if !rows.next(&mut row)? {
-                return Err(TableError::HeaderAlone { line });
-            }
+        match (header.has_names, is_row) {
+            (true, false) => return Err(TableError::HeaderAlone { line }),
+            (true, true) => {}
+            (false, _) => header.take(&header.cells, &chosen, &mut table.numbers, || line)?,
         }
-
-        loop {
-            let line = || rows.line(&row);
-            if row.len() != header.width() {
-                return Err(TableError::Length {
-                    line: line(),
-                    found: row.len(),
-                    expected: header.width(),
-                });
-            }
-            if table.numbers.len() + chosen.len() > MAX_NUMBERS {
-                return Err(TableError::TooLarge { line: line() });
-            }
-            (table.numbers.try_reserve(chosen.len()))
-                .map_err(|_| TableError::Memory { line: line() })?;
-            for &column in &chosen {
-                let number = number(&row[column]).filter(|number| number.is_finite());
-                table
-                    .numbers
-                    .push(number.ok_or_else(|| TableError::NotFinite {
-                        line: line(),
-                        column: header.place(column),
-                        cell: text(&row[column]).chars().take(SHOWN).collect(),
-                    })?);
-            }
-            if !rows.next(&mut row)? {
-                return Ok(table);
-            }
+        while is_row {
+            header.take(&row, &chosen, &mut table.numbers, || rows.line(&row))?;
+            is_row = rows.next(&mut row)?;
         }
+        Ok(table)
     }
 
     /// Of a table that is in memory the columns that [`read`](Self::read) would take of a file.
@@ -236,7 +214,7 @@ impl Table {
         context: &[String],
     ) -> Result<Self, TableError> {
         let names = ByteRecord::from_iter(self.columns.iter().chain(&self.context));
-        let (chosen, mut table) = Header::of(&names).choose(columns, context)?;
+        let (chosen, mut table) = Header::of(names, None).choose(columns, context)?;
         let rows = self.numbers.chunks_exact(self.width());
         table.numbers = rows
             .flat_map(|row| chosen.iter().map(|&at| row[at]))
@@ -302,15 +280,23 @@ struct Header {
 }
 
 impl Header {
-    fn of(first: &ByteRecord) -> Self {
-        let has_names = first.iter().any(is_word);
+    /// Of the first row and the one that follows it.
+    fn of(first: ByteRecord, second: Option<&ByteRecord>) -> Self {
+        let has_names = match second {
+            Some(second) => {
+                let mut pairs = first.iter().zip(second);
+                first.iter().all(is_word)
+                    || pairs.any(|(name, cell)| is_word(name) && !is_word(cell))
+            }
+            None => first.iter().any(is_word),
+        };
         let mut sorted: Vec<usize> = Vec::new();
         if has_names {
             sorted.extend(0..first.len());
             sorted.sort_by_key(|&column| first[column].trim_ascii());
         }
         Self {
-            cells: first.clone(),
+            cells: first,
             has_names,
             sorted,
         }
@@ -431,6 +417,37 @@ impl Header {
         Ok(([columns, context].concat(), table))
     }
 
+    /// Adds the chosen numbers of a row that begins in `line`.
+    fn take(
+        &self,
+        row: &ByteRecord,
+        chosen: &[usize],
+        out: &mut Vec<f64>,
+        line: impl Fn() -> u64,
+    ) -> Result<(), TableError> {
+        if row.len() != self.width() {
+            return Err(TableError::Length {
+                line: line(),
+                found: row.len(),
+                expected: self.width(),
+            });
+        }
+        if out.len() + chosen.len() > MAX_NUMBERS {
+            return Err(TableError::TooLarge { line: line() });
+        }
+        out.try_reserve(chosen.len())
+            .map_err(|_| TableError::Memory { line: line() })?;
+        for &column in chosen {
+            let number = number(&row[column]).filter(|number| number.is_finite());
+            out.push(number.ok_or_else(|| TableError::NotFinite {
+                line: line(),
+                column: self.place(column),
+                cell: text(&row[column]).chars().take(SHOWN).collect(),
+            })?);
+        }
+        Ok(())
+    }
+
     /// What there is, for a message.
     fn known(&self) -> String {
         let width = self.width();
@@ -531,6 +548,12 @@ mod tests {
 
     #[test]
     fn columns_are_chosen_by_name_or_number() {
+        // Words in a column of words are no header.
+        let iris = "5.1,0.2,setosa\n4.9,0.3,setosa\n";
+        let table = read_chosen(iris, Some("1,2"), "").unwrap();
+        assert_eq!(table.numbers, [5.1, 0.2, 4.9, 0.3]);
+        assert!(complaint(iris).contains("line 1, column 3: \"setosa\" is not"));
+
         let text = "t,x,,x,5\n1,2,3,4,6\n";
         let chosen = |columns, context| {
             let table = read_chosen(text, columns, context).unwrap();
