@@ -14,7 +14,7 @@ use crate::{
     cli::ReportArgs,
     plot::{Picture, density_map, panels},
     report::folder::{Folder, RUN, TABLE},
-    run::{RunDir, trained::Trained},
+    run::{RunDir, history::History, trained::Trained},
     terminal::print,
 };
 
@@ -70,9 +70,13 @@ impl Fit {
     fn read(path: PathBuf) -> Result<Self> {
         let run = RunDir::open(&path)?;
         let settings: EnergySettings = run.settings()?;
-        let best = run.best(MEASURED)?.epoch;
+        // What is kept without its checkpoints is finished.
+        let saved = run.checkpoints();
+        let history = History::load(&run.metrics_file(), MEASURED)?;
+        let best = history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch));
+        let best = best.map(|row| row.epoch);
         let rows: Vec<Row> = run.evaluations()?;
-        let of_best = rows.into_iter().rev().find(|row| row.epoch == Some(best));
+        let of_best = rows.into_iter().rev().find(|row| row.epoch == best);
         Ok(Self {
             run,
             path,
@@ -122,10 +126,10 @@ fn by_distance<'a>(group: &Group<'a>) -> Vec<(f64, &'a Fit)> {
 
 /// A row a group.
 fn markdown(groups: &[Group]) -> String {
-    let mut text = format!(
-        "| energy | flow | fits | KL, best | median | worst | in a bad optimum | effective share, best |\n\
-         |---|---|---|---|---|---|---|---|\n"
-    );
+    let mut text = "\
+        | energy | flow | fits | KL, best | median | worst | in a bad optimum | effective share, best |\n\
+        |---|---|---|---|---|---|---|---|\n"
+        .to_owned();
     for group in groups {
         let fits = by_distance(group);
         let numbers = match fits.as_slice() {
