@@ -89,6 +89,13 @@ impl Settings for DensitySettings {
     fn make_saved(&mut self) -> Result<()> {
         let points = self.points.clone().absolute();
         self.points = points.context("cannot tell where the points are from any other folder")?;
+        if let PointsName::File(path) = &self.points {
+            ensure!(
+                path.to_str().is_some(),
+                "--points {}: config.json holds no path that is not UTF-8; give the file another name, or a link",
+                path.display()
+            );
+        }
         self.training.lr = nearest_saved(self.training.lr);
         Ok(())
     }
@@ -112,13 +119,6 @@ impl Task for DensityTask {
     type Model = Density;
 
     fn open(settings: DensitySettings) -> Result<Self> {
-        if let PointsName::File(path) = &settings.points {
-            ensure!(
-                path.to_str().is_some(),
-                "--points {}: config.json holds no path that is not UTF-8; give the file another name, or a link",
-                path.display()
-            );
-        }
         settings.training.validate(1.0)?;
         let points = points::load(
             &settings.points,

@@ -261,7 +261,10 @@ impl<T: Task> Session<T> {
         let trained = Trained::of_epoch(&run, None, self.task, self.device)?;
         let model = trained.model.clone().into_record().into_bytes()?;
         run.write("model.bpk", &model)?;
-        let mut tensors = SafetensorsStore::from_bytes(None);
+        // Of more than one entry the order would be another each time.
+        let mut tensors = SafetensorsStore::from_bytes(None)
+            .clear_metadata()
+            .metadata("producer", "burn");
         trained.model.save_into(&mut tensors)?;
         run.write("model.safetensors", &tensors.get_bytes()?)?;
 

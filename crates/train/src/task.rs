@@ -77,7 +77,7 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
     ///
     /// # Errors
     ///
-    /// When the current folder is not known.
+    /// When the current folder is not known, or a path cannot be saved.
     fn make_saved(&mut self) -> Result<()>;
 }
 

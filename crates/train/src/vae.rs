@@ -79,21 +79,6 @@ impl VaeSettings {
     ///
     /// With the flag at fault and what it takes.
     pub fn validate(&self, pixels: usize) -> Result<()> {
-        let folder = match &self.dataset {
-            DatasetName::Folder(folder) => Some(folder),
-            _ => None,
-        };
-        for (flag, folder) in [
-            ("--dataset", folder),
-            ("--data-dir", self.data_dir.as_ref()),
-        ] {
-            let Some(folder) = folder else { continue };
-            ensure!(
-                folder.to_str().is_some(),
-                "{flag} {}: config.json holds no path that is not UTF-8; give the folder another name, or a link",
-                folder.display()
-            );
-        }
         match (self.dataset.binarization(), self.binarization) {
             (None, Some(how)) => bail!(
                 "--binarization {how}: what a model sees of {} stays numbers between black and white; leave it out",
@@ -188,6 +173,21 @@ impl Settings for VaeSettings {
         let data_dir = self.data_dir.as_deref().map(path::absolute).transpose();
         self.data_dir = data_dir.context(unknown)?;
         self.dataset = self.dataset.clone().absolute().context(unknown)?;
+        let folder = match &self.dataset {
+            DatasetName::Folder(folder) => Some(folder),
+            _ => None,
+        };
+        for (flag, folder) in [
+            ("--dataset", folder),
+            ("--data-dir", self.data_dir.as_ref()),
+        ] {
+            let Some(folder) = folder else { continue };
+            ensure!(
+                folder.to_str().is_some(),
+                "{flag} {}: config.json holds no path that is not UTF-8; give the folder another name, or a link",
+                folder.display()
+            );
+        }
         self.flow_lr = nearest_saved(self.flow_lr);
         self.training.lr = nearest_saved(self.training.lr);
         Ok(())
