@@ -293,3 +293,25 @@ impl Flow {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of two coordinates' permutations half change nothing: two layers would map one alone.
+    #[test]
+    fn couplings_in_the_plane_map_both_coordinates() {
+        let plane = FlowConfig::coupling(2, 2, ScalarMap::Affine, &[]);
+        let reversed = PartConfig::from(PermutationConfig::Reverse);
+        assert!(
+            plane
+                .parts
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .all(|part| *part == reversed)
+        );
+        let space = FlowConfig::coupling(3, 2, ScalarMap::Affine, &[]);
+        assert_eq!(space.parts[1], PermutationConfig::Random.into());
+    }
+}

@@ -50,7 +50,7 @@ pub struct Cli {
 pub enum Command {
     /// Fit a flow to points: their density, or that of some columns given others
     #[command(mut_arg("flow", |arg| arg.help("Family of the flow [default: spline]")))]
-    #[command(mut_arg("layers", |arg| arg.help("Layers of the flow; 0 is a Gaussian [default: 6]")))]
+    #[command(mut_arg("layers", |arg| arg.help("Layers of the flow [default: 6]")))]
     #[command(mut_arg("epochs", |arg| arg.help("Epochs in all, also after a resume [default: 100]")))]
     #[command(mut_arg("batch_size", |arg| arg.help("Points in a batch [default: 250]")))]
     Density(DensityArgs),
@@ -60,6 +60,9 @@ pub enum Command {
     )))]
     #[command(mut_arg("lr", |arg| arg.help(
         "Highest learning rate [default: 0.005 for adam, 0.01 for adamax, 0.0005 for rmsprop]"
+    )))]
+    #[command(mut_arg("lr_warm_up", |arg| arg.help(
+        "Updates at first over which the rate rises to --lr [default: 500]"
     )))]
     #[command(mut_arg("epochs", |arg| arg.help(
         "Epochs of 100 updates in all, also after a resume [default: 200]"
@@ -72,7 +75,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Print the log-density in nats of the points of a CSV file, in its own units
     LogProb(LogProbArgs),
-    /// Write the table of runs, finished or under way, their learning curves, and both as a page with their pictures
+    /// Write the table of runs; of autoencoders also their learning curves and a page with both and their pictures, of energies
+    /// the figure of their densities
     Report(ReportArgs),
     /// Draw pictures of what a run's best model makes, or, with --count, write samples as CSV
     Sample(SampleArgs),
@@ -350,7 +354,7 @@ pub struct TrainingArgs {
     )]
     pub schedule: Option<Schedule>,
 
-    /// Updates at first over which the rate rises to --lr [default: 0]
+    /// Updates at first over which the rate rises to --lr [default: 200 for rmsprop, else 0]
     #[arg(
         long,
         value_name = "UPDATES",
@@ -372,7 +376,7 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
-    /// `base` under the flags; another optimiser brings its rate.
+    /// `base` under the flags; another optimiser brings its rate and its warm-up.
     pub fn apply<S: Settings>(&self, base: Training) -> Training {
         Training {
             backend: self.backend.unwrap_or(base.backend),
@@ -384,7 +388,10 @@ impl TrainingArgs {
                 _ => base.lr,
             }),
             schedule: self.schedule.unwrap_or(base.schedule),
-            lr_warm_up: self.lr_warm_up.unwrap_or(base.lr_warm_up),
+            lr_warm_up: self.lr_warm_up.unwrap_or(match self.optimizer {
+                Some(other) if other != base.optimizer => other.lr_warm_up(),
+                _ => base.lr_warm_up,
+            }),
             seed: self.seed.unwrap_or(base.seed),
             versions: base.versions,
         }
@@ -567,8 +574,8 @@ pub struct LogProbArgs {
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
-    pub backend: Option<Backend>,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Where a finished run is computed on, when not where it was trained.

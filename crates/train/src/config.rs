@@ -58,7 +58,7 @@ impl Training {
             optimizer,
             lr,
             schedule: Schedule::Cosine,
-            lr_warm_up: 0,
+            lr_warm_up: optimizer.lr_warm_up(),
             seed: 0,
             versions: Versions::default(),
         }

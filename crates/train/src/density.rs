@@ -120,6 +120,10 @@ impl Task for DensityTask {
 
     fn open(settings: DensitySettings) -> Result<Self> {
         settings.training.validate(1.0)?;
+        ensure!(
+            settings.flow.layers > 0,
+            "--layers 0: a density without layers has nothing to learn; the Gaussian is what `train evaluate` compares with"
+        );
         let points = points::load(
             &settings.points,
             settings.columns.as_deref(),
@@ -245,6 +249,7 @@ impl Density {
 /// What maximum likelihood maximises.
 pub const MEASURED: &Measured = &Measured {
     item: "point",
+    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved",
     terms: &[Term {
         name: "log-likelihood",
         column: "log_likelihood",

@@ -38,6 +38,9 @@ pub const DIM: usize = 2;
 /// Updates that count as an epoch, since there are no data that would say how long one is.
 const UPDATES: usize = 100;
 
+/// Updates over which the rate rises: networks that move at full rate at once throw points to where the walls are steep.
+const WARM_UP: usize = 500;
+
 /// Points by which epochs are compared.
 const VALID: usize = 5_000;
 
@@ -61,7 +64,10 @@ impl EnergySettings {
         Self {
             energy,
             flow,
-            training: Training::new(200, 250, optimizer, Self::usual_lr(optimizer)),
+            training: Training {
+                lr_warm_up: WARM_UP,
+                ..Training::new(200, 250, optimizer, Self::usual_lr(optimizer))
+            },
             anneal: Annealing::FreeEnergy,
         }
     }
@@ -206,6 +212,7 @@ impl Approximation {
 /// The bound ln Z ≥ E_q[-U(z) - ln q(z)] and its parts (Rezende & Mohamed 2015, eq. 15, with -U for the joint).
 pub const MEASURED: &Measured = &Measured {
     item: "point",
+    advice: "start anew with a lower --lr, or a longer --lr-warm-up",
     terms: &[
         Term {
             name: "ELBO",
@@ -294,5 +301,76 @@ impl Examples for Noise {
             at,
             anneal: self.anneal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(noise: &Noise, role: Role, epoch: usize, step: usize) -> NoiseBatch {
+        let at = StepNumber {
+            epoch,
+            step,
+            steps: UPDATES,
+        };
+        noise.batch(&[3, 5], role, at, &Device::flex())
+    }
+
+    #[test]
+    fn validation_has_the_same_noise_in_each_epoch_and_none_of_training() {
+        let noise = Noise {
+            count: 10,
+            seed: 7,
+            anneal: Annealing::None,
+        };
+        let values = |role, epoch| {
+            let batch = batch(&noise, role, epoch, 1);
+            batch.noise.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let valid = values(Role::Valid, 1);
+        assert_eq!(valid, values(Role::Valid, 2));
+        let train = [values(Role::Train, 1), values(Role::Train, 2)];
+        assert_ne!(train[0], train[1]);
+        assert!(train.iter().flatten().all(|number| !valid.contains(number)));
+        let mut rng = stream(7, Purpose::ValidNoise, crate::random::FIXED_EPOCH, 3);
+        let mut expected = [0.0; DIM];
+        fill_normal(&mut rng, &mut expected);
+        assert_eq!(valid[..DIM], expected);
+    }
+
+    /// β = 0.01 + t / 10,000 is 1 at update 9,900.
+    #[test]
+    fn the_bound_is_maximised_when_the_annealing_is_over() {
+        let task = EnergyTask::open(EnergySettings::default()).unwrap();
+        let model = task.model(&Device::flex());
+        let noise = Noise {
+            count: 10,
+            seed: 0,
+            anneal: Annealing::FreeEnergy,
+        };
+        let score = |epoch| model.score(batch(&noise, Role::Train, epoch, 1));
+        let [first, late] = [score(1), score(100)];
+        assert!(!first.maximised && late.maximised);
+        let number = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f32>();
+        let [elbo, energy, entropy] = [0, 1, 2].map(|i| number(&late.terms[i]));
+        assert!((elbo - (entropy - energy)).abs() < 1e-4);
+        assert!((number(&late.loss) + elbo).abs() < 1e-4);
+        let [energy, entropy] = [1, 2].map(|i| number(&first.terms[i]));
+        assert!((number(&first.loss) - (0.01 * energy - entropy)).abs() < 1e-4);
+    }
+
+    #[test]
+    fn an_explosion_is_noticed() {
+        let task = EnergyTask::open(EnergySettings::default()).unwrap();
+        let watch = task.watch();
+        assert!((0..1000).all(|_| watch.see(2.0, true).is_none()));
+        assert!((0..100).any(|_| watch.see(2.0 - 3.0 * RANGE, true).is_some()));
+    }
+
+    #[test]
+    fn rates_are_those_that_help_says() {
+        assert_eq!(EnergySettings::default().training.lr, 0.005);
+        assert_eq!(EnergySettings::usual_lr(OptimizerName::Rmsprop), 0.0005);
     }
 }

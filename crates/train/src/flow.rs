@@ -63,8 +63,8 @@ const BINS: usize = 8;
 /// Layers that take some minutes to build where each is a network of its own.
 const MOST_LAYERS: usize = 1_000_000;
 
-/// More weights than this (4 GiB of them, four times that with Adam's state and the average) are a typing error.
-const MOST_WEIGHTS: f64 = (1_u64 << 30) as f64;
+/// More weights than this (1 GiB of them, six times that with gradients, Adam's state and the average) are a typing error.
+const MOST_WEIGHTS: f64 = (1_u64 << 28) as f64;
 
 impl FlowSettings {
     pub fn new(flow: FlowName, layers: usize) -> Self {
@@ -92,8 +92,12 @@ impl FlowSettings {
             .map_or(VECTORS.min(dim), NonZeroUsize::get);
         let bins = self.flow_bins.map_or(BINS, NonZeroUsize::get);
         let sylvester = |basis| FlowConfig::sylvester(dim, layers, basis);
-        let coupling = |map| FlowConfig::coupling(dim, layers, map, &hidden);
         let masked = |map| FlowConfig::masked_autoregressive(dim, layers, map, &hidden);
+        // Of one number nothing is left to couple it with: what it is given, if anything, says all.
+        let coupling = |map| match dim {
+            1 => masked(map),
+            _ => FlowConfig::coupling(dim, layers, map, &hidden),
+        };
         match self.flow {
             FlowName::Planar => FlowConfig::planar(dim, layers),
             FlowName::PlanarIdentity if layers == 0 => FlowConfig::planar(dim, 0),

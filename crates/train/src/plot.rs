@@ -457,7 +457,7 @@ mod tests {
         }
     }
 
-    /// 0.5 % of a thousand and one numbers are outside on each side, and the rest is 84 % of the length.
+    /// 0.5 % of a thousand and one numbers are outside on each side, and the rest is 86 % of the length.
     #[test]
     fn a_window_is_of_the_middle() {
         let numbers = || (0..=1000).map(f64::from);

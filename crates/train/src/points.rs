@@ -173,8 +173,8 @@ impl Points {
         &self.rows.contexts[self.position(index) * width..][..width]
     }
 
-    /// The place of point `index` in the whole set (training, then validation, then test points): what its random numbers
-    /// are keyed by, so that no two parts share a stream.
+    /// The place of point `index` in the whole set (training, then validation, then test points): no two parts
+    /// share one.
     ///
     /// # Panics
     ///

@@ -15,7 +15,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         TaskName::Vae => vae::report::run(args),
         TaskName::Energy => energy::report::run(args),
         TaskName::Density => bail!(
-            "{}: runs of `{}` have no report; compare them by `train evaluate RUN…`",
+            "{}: runs of `{}` have no report; `train evaluate RUN…` prints them one after another",
             first.display(),
             TaskName::Density
         ),

@@ -5,8 +5,10 @@
 //!   config.json            what was asked for, with seed and versions
 //!   metrics.csv            a row an epoch
 //!   checkpoint/EPOCH/      model.bpk, optim.bpk, scheduler.bpk and their manifest.json: the best epoch and the last two
-//!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them, or burn-flows' Flow
+//!   model.bpk              the best epoch's weights, as flow-vae's Vae loads them; of densities and energies those of the
+//!                          flow have names that begin with `flow.`
 //!   model.safetensors      the same for other programs
+//!   standardization.json   of a density: names, means and standard deviations of the columns
 //!   *.png                  pictures of the best model
 //!   summary.json           how training ended
 //!   lock                   held while a training writes here; evaluations.lock while a row is added
@@ -321,7 +323,8 @@ impl RunDir {
         let epochs = self.checkpoints();
         ensure!(
             !epochs.is_empty(),
-            "{path} has no checkpoint yet: finish an epoch with `train --resume {path}`"
+            "{path} has no checkpoint yet: finish an epoch with `{} --resume {path}`",
+            self.task()?
         );
         let history = History::load(&self.metrics_file(), measured)?;
         checkpoint::check_metrics(self, &epochs, &history)?;

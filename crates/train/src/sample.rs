@@ -33,7 +33,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     }
 }
 
-/// Writes numbers as CSV to a new file, or to standard output; a reader that went away wants no more.
+/// Writes numbers as CSV to a new file, or to standard output, below a header if it has names; a reader that went away wants no more.
 ///
 /// # Errors
 ///
@@ -60,7 +60,9 @@ fn write(
     rows: impl Iterator<Item = Result<Vec<f64>>>,
 ) -> Result<()> {
     let mut writer = csv::Writer::from_writer(BufWriter::new(to));
-    writer.write_record(header)?;
+    if !header.is_empty() {
+        writer.write_record(header)?;
+    }
     for row in rows {
         writer.serialize(row?)?;
     }

@@ -156,6 +156,8 @@ pub trait Model: Module + ModuleDisplay + 'static {
 pub struct Measured {
     /// What a batch is of.
     pub item: &'static str,
+    /// What to do when training diverges.
+    pub advice: &'static str,
     /// What is maximised comes first.
     pub terms: &'static [Term],
 }

@@ -399,6 +399,7 @@ impl Examples for SeenImages {
 /// The bound and its parts.
 pub const MEASURED: &Measured = &Measured {
     item: "image",
+    advice: "start anew with a lower --lr, or a lower --flow-lr where the flow has many layers",
     terms: &[
         Term {
             name: "ELBO",

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::{DensitySettings, DensityTask};
 use crate::{
     cli::LogProbArgs,
-    points,
+    points::{self, PointsName},
     run::{RunDir, trained::Trained},
     sample::write_csv,
 };
@@ -17,7 +17,10 @@ use crate::{
 pub fn run(args: &LogProbArgs) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let mut settings: DensitySettings = run.settings()?;
-    settings.training.backend = args.backend.unwrap_or(settings.training.backend);
+    args.place.apply_backend(&mut settings);
+    if let Some(file) = &args.place.data_dir {
+        settings.points = PointsName::File(file.clone());
+    }
     let trained = Trained::<DensityTask>::load(&run, settings)?;
     let points = points::read_for(&args.points, &trained.task.points.standardization)?;
     let log_probs = trained.log_probs(&points)?;

@@ -57,6 +57,10 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
     // What was given comes first, so that a row says of what it is.
     let mut header = contexts.as_ref().map_or(Vec::new(), |(_, of)| names(of));
     header.extend(names(standardization));
+    // Numbers of columns that had no names are none: a reader would take them for a row.
+    if header.iter().all(|name| name.parse::<f64>().is_ok()) {
+        header.clear();
+    }
     let given = contexts.as_ref().map_or(1, |(points, _)| points.len());
     let all = (given.checked_mul(count.get())).filter(|&all| all < usize::MAX / 64);
     ensure!(all.is_some(), "--count {count}: that many are never done");
@@ -73,11 +77,13 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
         match trained.samples(some.clone(), context, args.seed()) {
             Ok(samples) => (some.zip(samples))
                 .map(|(i, point)| {
-                    let given = contexts
-                        .as_ref()
-                        .map_or(Vec::new(), |(points, standardization)| {
-                            standardization.to_user(points.row(of(i)))
-                        });
+                    let given =
+                        contexts
+                            .as_ref()
+                            .map_or(Vec::new(), |(points, standardization)| {
+                                let given = standardization.to_user(points.row(of(i)));
+                                given.into_iter().map(as_typed).collect()
+                            });
                     Ok([given, standardization.to_user(&point)].concat())
                 })
                 .collect(),
@@ -85,6 +91,12 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
         }
     });
     write_csv(args.output.as_deref(), &header, rows)
+}
+
+/// A number that came through single precision, to as many digits as that has.
+fn as_typed(number: f64) -> f64 {
+    let digits = (number as f32).to_string();
+    digits.parse().unwrap_or(number)
 }
 
 impl Trained<DensityTask> {
@@ -119,7 +131,7 @@ const CORNER_SIDE: usize = 120;
 /// The most test points, and the most samples, that a picture shows.
 const SHOWN: usize = 20_000;
 
-/// Draws the density and says where it is: of two columns the test points, the density and samples, side by side; of
+/// Writes what the points were standardised by, draws the density, and says where it is: of two columns the test points, the density and samples, side by side; of
 /// more, or given a context, all pairs of columns of the test points and of samples.
 ///
 /// # Errors
@@ -134,6 +146,9 @@ pub fn draw(run: &RunDir, trained: &Trained<DensityTask>) -> Result<()> {
         .collect();
     let samples = samples_like(trained, &test)?;
     let path = run.path().display();
+    let mut json = serde_json::to_string_pretty(standardization)?;
+    json.push('\n');
+    run.write("standardization.json", json.as_bytes())?;
     if test.dim() == 2 && test.context_dim() == 0 {
         let pairs = |rows: &[Vec<f64>]| rows.iter().map(|row| [row[0], row[1]]).collect::<Vec<_>>();
         let (data, samples) = (pairs(&data), pairs(&samples));
@@ -152,7 +167,7 @@ pub fn draw(run: &RunDir, trained: &Trained<DensityTask>) -> Result<()> {
         let picture = corner(&data.concat(), &samples.concat(), test.dim(), CORNER_SIDE);
         picture.save(run, PICTURE)?;
         say(format_args!(
-            "test points below, samples above:  {path}/{PICTURE}"
+            "test points below, samples above:  {path}/{PICTURE} (the first six columns at most)"
         ));
     }
     Ok(())

@@ -51,7 +51,7 @@ pub struct Row {
     /// ln Z by importance sampling from q.
     pub log_z_by_importance: f64,
     pub log_z_by_importance_se: f64,
-    /// Of the samples as importance samples: the share that as many of the target itself would be worth.
+    /// As importance samples: they are worth this share of as many samples of the target itself.
     pub effective_share: f64,
     pub backend: Backend,
     pub seconds: f64,
@@ -105,6 +105,10 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 ///
 /// When the device fails or a result is not finite.
 pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Result<Row> {
+    ensure!(
+        samples > 1,
+        "--samples 1: a standard error takes two samples at least"
+    );
     let started = Instant::now();
     let settings = trained.task.settings();
     let q = trained.model.distribution();
@@ -132,6 +136,11 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
     let importance = Importance::of(&log_weights);
     let log_z = settings.energy.log_z();
     let (kl_on_grid, mass_on_grid) = on_grid(trained, log_z)?;
+    ensure!(
+        kl_on_grid.is_finite(),
+        "the density is not finite everywhere with the weights {}: training had diverged; evaluate another epoch with --epoch",
+        trained.file.display()
+    );
     Ok(Row {
         epoch: trained.epoch,
         energy: settings.energy,
@@ -189,7 +198,8 @@ fn on_grid(trained: &Trained<EnergyTask>, log_z: f64) -> Result<(f64, f64)> {
     let (mut kl, mut mass) = (0.0, 0.0);
     for (log_q, energy) in log_q.iter().zip(&energy) {
         let q = log_q.exp() * grid.cell();
-        if q > 0.0 {
+        // Where it underflows, 0 ln 0 is 0.
+        if q != 0.0 {
             kl += q * (log_q + energy + log_z);
             mass += q;
         }
@@ -269,5 +279,9 @@ mod tests {
         let one = Importance::of(&[0.0, -800.0, -800.0, -800.0]);
         assert!((one.effective_share - 0.25).abs() < 1e-12);
         assert!((one.log_mean - 0.25_f64.ln()).abs() < 1e-12);
+        // Weights of 1 and 3: a mean of 2, a deviation of √2, an error of the mean of 1.
+        let two = Importance::of(&[0.0, 3.0_f64.ln()]);
+        assert!((two.log_mean - 2.0_f64.ln()).abs() < 1e-12);
+        assert!((two.standard_error - 0.5).abs() < 1e-12);
     }
 }

@@ -144,6 +144,15 @@ impl Grid {
 mod tests {
     use super::*;
 
+    /// As pictures have them: the first row is the highest.
+    #[test]
+    fn a_grid_begins_at_the_top_left() {
+        let grid = Grid::new(1.0, 2);
+        let points: Vec<[f64; 2]> = (0..grid.len()).map(|i| grid.point(i)).collect();
+        assert_eq!(points, [[-0.5, 0.5], [0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]]);
+        assert_eq!(grid.cell(), 1.0);
+    }
+
     /// The formulas once more, a number at a time.
     fn reference(name: EnergyName, [z1, z2]: [f64; 2]) -> f64 {
         let bell = |x: f64, width: f64| (-0.5 * (x / width).powi(2)).exp();

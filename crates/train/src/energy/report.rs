@@ -1,9 +1,10 @@
 //! `train report` of energies: how near flows come, by family and layers, over seeds; and the paper's Figure 3 of them.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{DType, Device};
+use serde_json::{Map, Value};
 
 use super::{
     EnergyName, EnergySettings, EnergyTask, MEASURED,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     cli::ReportArgs,
+    config,
     plot::{Picture, density_map, panels},
     report::folder::{Folder, RUN, TABLE},
     run::{RunDir, history::History, trained::Trained},
@@ -26,7 +28,7 @@ const SIDE: usize = 120;
 
 const FIGURE: &str = "figure.png";
 
-/// A run and what its last evaluation of the best epoch says.
+/// A run and what its evaluation of the best epoch with the most samples says.
 struct Fit {
     run: RunDir,
     path: PathBuf,
@@ -43,9 +45,15 @@ type Group<'a> = Vec<&'a Fit>;
 ///
 /// When a run or the backend cannot be had, or the folder holds something else or cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let fits = (args.runs.iter())
-        .map(|path| Fit::read(path.clone()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut seen = HashSet::new();
+    let mut fits = Vec::new();
+    for path in &args.runs {
+        let fit = Fit::read(path.clone())?;
+        // One that is named twice is there once.
+        if seen.insert(fs::canonicalize(path)?) {
+            fits.push(fit);
+        }
+    }
     let groups = group(&fits);
     let figure = figure(&groups)?
         .encode()
@@ -76,7 +84,9 @@ impl Fit {
         let best = history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch));
         let best = best.map(|row| row.epoch);
         let rows: Vec<Row> = run.evaluations()?;
-        let of_best = rows.into_iter().rev().find(|row| row.epoch == best);
+        // Of the last ones with the most samples.
+        let of_best = rows.into_iter().filter(|row| row.epoch == best);
+        let of_best = of_best.max_by_key(|row| row.samples);
         Ok(Self {
             run,
             path,
@@ -90,9 +100,11 @@ impl Fit {
     }
 
     /// What fits of one group have in common, wherever they were computed.
-    fn but_for_the_seed(&self) -> EnergySettings {
-        let mut settings = self.settings.clone();
-        settings.training.seed = 0;
+    fn but_for_the_seed(&self) -> Map<String, Value> {
+        let mut settings = config::to_map(&self.settings);
+        for name in ["seed", "backend", "versions"] {
+            settings.remove(name);
+        }
         settings
     }
 
@@ -148,9 +160,26 @@ fn markdown(groups: &[Group]) -> String {
             }
         };
         let (energy, layers) = (group[0].settings.energy, group[0].layers());
-        text += &format!("| {energy} | {layers} | {} | {numbers} |\n", group.len());
+        let others = others(group, groups);
+        text += &format!(
+            "| {energy} | {layers}{others} | {} | {numbers} |\n",
+            group.len()
+        );
     }
     text
+}
+
+/// What else tells a group from the others, where anything does.
+fn others(group: &Group, groups: &[Group]) -> String {
+    let settings = group[0].but_for_the_seed();
+    let differing = settings.iter().filter(|(name, value)| {
+        let shown = ["energy", "flow", "layers"].contains(&name.as_str());
+        !shown
+            && (groups.iter()).any(|other| other[0].but_for_the_seed().get(*name) != Some(*value))
+    });
+    differing
+        .map(|(name, value)| format!(", {name} = {value}"))
+        .collect()
 }
 
 fn median(fits: &[(f64, &Fit)]) -> f64 {
@@ -223,12 +252,11 @@ fn figure(groups: &[Group]) -> Result<Picture> {
         let target: Vec<f64> = energy.of(z).neg().try_into_data()?.iter::<f64>().collect();
         pictures.push(density_map(&target, SIDE));
         for layers in &columns {
-            let group = (groups.iter())
-                .find(|group| group[0].settings.energy == energy && group[0].layers() == *layers);
-            let nearest = group.map(|group| match by_distance(group).first() {
-                Some((_, fit)) => *fit,
-                None => group[0],
-            });
+            let fits: Group = (groups.iter().flatten().copied())
+                .filter(|fit| fit.settings.energy == energy && fit.layers() == *layers)
+                .collect();
+            let nearest = by_distance(&fits).first().map(|(_, fit)| *fit);
+            let nearest = nearest.or(fits.first().copied());
             pictures.push(match nearest {
                 None => Picture::new(SIDE, SIDE),
                 Some(fit) => {
@@ -239,4 +267,76 @@ fn figure(groups: &[Group]) -> Result<Picture> {
         }
     }
     Ok(panels(1 + columns.len(), &pictures))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn fit(folder: &Path, seed: u64, kl: Option<f64>) -> Fit {
+        let mut settings = EnergySettings::default();
+        settings.training.seed = seed;
+        let path = folder.join(seed.to_string());
+        let row = kl.map(|kl| Row {
+            epoch: Some(1),
+            energy: settings.energy,
+            samples: 100,
+            noise_seed: 0,
+            elbo: 1.0,
+            elbo_se: 0.25,
+            log_z: 1.0 + kl,
+            kl,
+            kl_se: 0.125,
+            kl_on_grid: 2.0 * kl,
+            mass_on_grid: 1.0,
+            log_z_by_importance: 1.5,
+            log_z_by_importance_se: 0.5,
+            effective_share: 0.75,
+            backend: settings.training.backend,
+            seconds: 1.0,
+        });
+        Fit {
+            run: RunDir::create(Some(&path), &settings).unwrap(),
+            path,
+            settings,
+            row,
+        }
+    }
+
+    #[test]
+    fn a_group_is_told_by_its_best_its_median_and_its_bad_optima() {
+        let folder = tempfile::tempdir().unwrap();
+        let kls = [Some(0.5), Some(0.01), None, Some(0.02)];
+        let mut fits: Vec<Fit> = (0..)
+            .zip(kls)
+            .map(|(seed, kl)| fit(folder.path(), seed, kl))
+            .collect();
+        let table = markdown(&group(&fits));
+        let row =
+            "| u1 | planar, K = 32 | 4 | 0.0100 ± 0.1250 | 0.0200 | 0.5000 | 1 of 3 | 75.0 % |";
+        assert!(table.contains(row), "{table}");
+        let csv = String::from_utf8(csv(&fits).unwrap()).unwrap();
+        let lines: Vec<&str> = csv.lines().collect();
+        assert!(
+            lines[1].ends_with(",u1,planar,32,0,0.5,0.125,1.0,1.0,1.5,0.75"),
+            "{csv}"
+        );
+        assert!(lines[3].ends_with(",u1,planar,32,2,,,,,,"), "{csv}");
+
+        // Where it was computed does not matter, how does.
+        fits[0].settings.training.backend = crate::backend::Backend::Ndarray;
+        assert_eq!(group(&fits).len(), 1);
+        fits[1].settings.training.lr = 0.25;
+        let table = markdown(&group(&fits));
+        assert!(
+            table.contains("| planar, K = 32, lr = 0.25 | 1 |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| planar, K = 32, lr = 0.005 | 3 |"),
+            "{table}"
+        );
+    }
 }

@@ -23,7 +23,7 @@ use super::{
     loader::{Batch, StepNumber},
     watch::{Divergence, Watch},
 };
-use crate::task::{Model, Score, Term};
+use crate::task::{Measured, Model, Score, Term};
 
 /// The model, and what training remembers of its weights and gradients.
 #[derive(Module, Debug)]
@@ -83,7 +83,7 @@ impl<M: Model> TrainStep for Trainee<M> {
         let score = self.model.score(batch);
         let gradients = score.loss.backward();
         let raw = score.loss.clone();
-        let mut output = StepOutput::new(M::MEASURED.terms, score, raw, self.clip.last(), at);
+        let mut output = StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at);
         output.watch = self.watch.clone();
         TrainOutput::new(self, gradients, output)
     }
@@ -112,13 +112,13 @@ impl<M: Model> InferenceStep for Trainee<M> {
         let at = batch.at();
         let raw = self.model.score(batch.clone()).terms.swap_remove(0);
         let score = self.averaged().score(batch);
-        StepOutput::new(M::MEASURED.terms, score, raw, self.clip.last(), at)
+        StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at)
     }
 }
 
 /// What a step reports: on the device until [`ItemLazy::sync`], then on the host.
 pub struct StepOutput {
-    measured: &'static [Term],
+    measured: &'static Measured,
     /// The measured terms, and a number of the weights that are not averaged: the loss of a step of training, the first
     /// term of one of validation; the last gradient's norm and what it was multiplied by.
     on_device: Tensor<1>,
@@ -146,7 +146,7 @@ pub struct Means {
 
 impl StepOutput {
     fn new(
-        measured: &'static [Term],
+        measured: &'static Measured,
         score: Score,
         raw: Tensor<1>,
         last_gradient: Tensor<1>,
@@ -171,9 +171,8 @@ impl StepOutput {
     fn diverged(&self, how: &str, gradient_norm: f64) -> ExecutionError {
         ExecutionError::WithContext {
             reason: format!(
-                "it diverged at {}: {how}; the gradient before had the norm {gradient_norm:.3e}. \
-                 Start anew with a lower --lr, or a lower --flow-lr where the flow has many layers",
-                self.at
+                "it diverged at {}: {how}; the gradient before had the norm {gradient_norm:.3e}: {}",
+                self.at, self.measured.advice
             ),
         }
     }
@@ -206,7 +205,7 @@ impl ItemLazy for StepOutput {
             .and_then(|watch| watch.see(terms[0], self.maximised))
         {
             let Divergence { best, now } = divergence;
-            let name = self.measured[0].name;
+            let name = self.measured.terms[0].name;
             let how = format!("the {name} fell from {best:.1} to {now:.1} nats");
             return Err(self.diverged(&how, gradient_norm));
         }

@@ -27,6 +27,15 @@ impl OptimizerName {
         }
     }
 
+    /// The updates over which that rate rises where nothing else is asked for: RMSprop's first steps are ten times the
+    /// rate, before its average of squares is one, and momentum makes as much of them again.
+    pub fn lr_warm_up(self) -> usize {
+        match self {
+            Self::Adam | Self::Adamax => 0,
+            Self::Rmsprop => 200,
+        }
+    }
+
     /// The optimiser for a whole model.
     pub fn init(self) -> ModuleOptimizer {
         match self {

@@ -128,6 +128,15 @@ pub enum TableError {
     #[error("{0} is asked for more than once, among --columns and --context: name it once")]
     Repeated(Place),
 
+    /// A cell has several lines.
+    #[error(
+        "line {line}: a cell in quotes goes on over the end of the line: close the quote, or leave the column out of the file"
+    )]
+    Quote {
+        /// Where the row begins.
+        line: u64,
+    },
+
     /// All columns are context.
     #[error("no column is left for the points: name fewer with --context, or some with --columns")]
     NoColumn,
@@ -242,10 +251,17 @@ impl Rows {
     /// Reads the next row, if there is one.
     fn next(&mut self, row: &mut ByteRecord) -> Result<bool, TableError> {
         self.0.get_mut().end_row();
-        self.0.read_byte_record(row).map_err(|_| {
+        let is_one = self.0.read_byte_record(row).map_err(|_| {
             let failure = self.0.get_mut().take_failure();
             failure.expect("of rows of bytes, of any length, only reading fails")
-        })
+        })?;
+        // A quote that nobody closed would swallow the rows below.
+        match row.as_slice().contains(&b'\n') {
+            true => Err(TableError::Quote {
+                line: self.line(row),
+            }),
+            false => Ok(is_one),
+        }
     }
 
     /// The line in which `row`, the last that was read, begins.

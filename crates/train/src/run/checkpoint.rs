@@ -3,7 +3,7 @@
 //! burn-train saves model, optimiser and learning rate at the same time, each on a thread of its own. They go into
 //! `checkpoint/EPOCH.part`; the last one writes the manifest, and when all is on the disk the folder gets its name.
 //! The manifest has a checksum of each part, and says what the checkpoint is of, so that nothing but this
-//! state, with these settings and these images, is gone on with or evaluated.
+//! state, with these settings and these data, is gone on with or evaluated.
 
 use std::{
     collections::BTreeMap,

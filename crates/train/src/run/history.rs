@@ -240,6 +240,7 @@ mod tests {
 
     const MEASURED: Measured = Measured {
         item: "image",
+        advice: "",
         terms: &[
             Term {
                 name: "ELBO",
