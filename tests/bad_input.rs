@@ -65,7 +65,6 @@ fn values_that_cannot_be_used() {
             "--flow spline --flow-bins 501",
             "501 bins: a spline has 1 to 500",
         ),
-        ("--flow nice --latent-dim 1", "two dimensions at least"),
         (
             "--flow sylvester-orthogonal --flow-vectors 9",
             "in 8 dimensions there are 1 to 8",
