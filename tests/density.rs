@@ -7,27 +7,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use burn_flows::{DiagonalGaussian, FlowConfig, ScalarMap};
-use end_to_end::Place;
+use end_to_end::{Place, number};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use rand_distr::StandardNormal;
 use serde_json::Value;
-
-#[track_caller]
-fn evaluated(at: &Place, run: &str) -> Value {
-    let printed = at
-        .train(&format!("evaluate {run} --json"))
-        .succeeds()
-        .stdout;
-    let all: Value = serde_json::from_str(&printed).unwrap();
-    all["runs"][0].clone()
-}
-
-#[track_caller]
-fn number(row: &Value, name: &str) -> f64 {
-    row[name]
-        .as_f64()
-        .unwrap_or_else(|| panic!("{name} in {row}"))
-}
 
 /// Rows of three columns: x of any kind, far from zero; y and z a Gaussian of it, correlated.
 fn gaussian(rows: usize) -> String {
@@ -54,7 +37,7 @@ fn a_gaussian_is_fitted_as_well_as_can_be() {
     at.write("points.csv", gaussian(5_000));
     at.train("density --points points.csv --flow maf --layers 2 --epochs 30 --output run")
         .succeeds();
-    let row = evaluated(&at, "run");
+    let row = at.evaluated("run");
     // Its logarithms of density have a variance of dim / 2: standard errors of sqrt(1.5 / 500) = 0.055.
     let best = -(entropy(5.0) + entropy(0.03) + entropy(0.5));
     let (got, se) = (
@@ -79,7 +62,7 @@ fn what_is_given_is_not_fitted() {
         "density --points points.csv --context x --flow maf --layers 2 --epochs 30 --output run",
     )
     .succeeds();
-    let row = evaluated(&at, "run");
+    let row = at.evaluated("run");
     let best = -(entropy(0.03) + entropy(0.5));
     let (got, se) = (
         number(&row, "log_likelihood"),
@@ -144,7 +127,7 @@ fn densities_are_those_of_the_units_that_the_points_have() {
     // Splines have kinks; and what lies outside of six deviations is below a thousandth.
     assert!((mass - 1.0).abs() < 5e-3, "{mass}");
     // A parabola is no Gaussian's.
-    let row = evaluated(&at, "run");
+    let row = at.evaluated("run");
     assert!(number(&row, "gain") > 0.1, "{row}");
     at.train("log-prob run points.csv").succeeds();
     at.write("short.csv", "a\n1\n");
@@ -261,25 +244,20 @@ fn every_family_is_fitted_and_judged_by_the_right_points() {
         let flags = "--points pinwheel --layers 2 --epochs 2 --batch-size 1000";
         at.train(&format!("density {flags} --flow {flow} --output {flow}"))
             .succeeds();
-        let row = evaluated(&at, flow);
+        let row = at.evaluated(flow);
         assert!(number(&row, "gain").is_finite(), "{flow}: {row}");
         assert_eq!(
             (&row["split"], number(&row, "count")),
             (&"test".into(), 5_000.0)
         );
         // The validation points are those that the epochs were chosen by.
-        let printed = at
-            .train(&format!("evaluate {flow} --json --split valid"))
-            .succeeds()
-            .stdout;
-        let all: Value = serde_json::from_str(&printed).unwrap();
-        let valid = &all["runs"][0];
+        let valid = at.evaluated(&format!("{flow} --split valid"));
         let best = at.numbers(&format!("{flow}/metrics.csv"), "valid_log_likelihood");
         let best = best.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        let got = number(valid, "log_likelihood");
+        let got = number(&valid, "log_likelihood");
         assert!((got - best).abs() < 1e-4, "{flow}: {valid}, {best}");
         assert_eq!(
-            (&valid["split"], number(valid, "count")),
+            (&valid["split"], number(&valid, "count")),
             (&"valid".into(), 2_000.0)
         );
         at.train(&format!("sample {flow} --count 3")).succeeds();

@@ -16,6 +16,7 @@ use std::{
 use burn::{module::Module, tensor::Device};
 use burn_flows::FlowConfig;
 use flow_vae::{Activation, Likelihood, VaeConfig};
+use serde_json::Value;
 
 pub use cifar::{TEST_BATCH, TRAIN_BATCH, batch, cifar};
 pub use devices::{ndarray, wgpu};
@@ -135,6 +136,14 @@ impl Place {
         epochs
     }
 
+    /// What `train evaluate` says of a run with these flags, by the names of `evaluations.csv`.
+    #[track_caller]
+    pub fn evaluated(&self, run: &str) -> Value {
+        let printed = self.train(&format!("evaluate {run} --json"));
+        let all: Value = serde_json::from_str(&printed.succeeds().stdout).expect("JSON");
+        all["runs"][0].clone()
+    }
+
     /// A column of a CSV file.
     #[track_caller]
     pub fn column(&self, file: &str, name: &str) -> Vec<String> {
@@ -192,6 +201,13 @@ impl Place {
         .map(|name| self.column(&format!("{run}/metrics.csv"), name))
         .collect()
     }
+}
+
+/// A number of a JSON object.
+#[track_caller]
+pub fn number(row: &Value, name: &str) -> f64 {
+    let number = row[name].as_f64();
+    number.unwrap_or_else(|| panic!("{name} in {row}"))
 }
 
 fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {

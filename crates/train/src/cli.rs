@@ -389,7 +389,7 @@ impl TrainingArgs {
             }),
             schedule: self.schedule.unwrap_or(base.schedule),
             lr_warm_up: self.lr_warm_up.unwrap_or(match self.optimizer {
-                Some(other) if other != base.optimizer => other.lr_warm_up(),
+                Some(other) if other != base.optimizer => S::usual_lr_warm_up(other),
                 _ => base.lr_warm_up,
             }),
             seed: self.seed.unwrap_or(base.seed),
@@ -596,7 +596,17 @@ impl Place {
         training.backend = self.backend.unwrap_or(training.backend);
     }
 
-    /// `settings`, here.
+    /// The settings of a density, here.
+    pub fn apply_to_points(&self, mut settings: DensitySettings) -> DensitySettings {
+        self.apply_backend(&mut settings);
+        let moved = self.data_dir.clone().map(PointsName::File);
+        DensitySettings {
+            points: moved.unwrap_or(settings.points),
+            ..settings
+        }
+    }
+
+    /// Those of images, here.
     pub fn apply(&self, mut settings: VaeSettings) -> VaeSettings {
         self.apply_backend(&mut settings);
         VaeSettings {

@@ -48,17 +48,17 @@ impl Default for Versions {
 }
 
 impl Training {
-    /// With a rate that falls as the cosine does.
-    pub fn new(epochs: usize, batch_size: usize, optimizer: OptimizerName, lr: f64) -> Self {
+    /// With the usual rate of such runs, which falls as the cosine does.
+    pub fn new<S: Settings>(epochs: usize, batch_size: usize, optimizer: OptimizerName) -> Self {
         let size = |n| NonZeroUsize::new(n).expect("not zero");
         Self {
             backend: Backend::Flex,
             epochs: size(epochs),
             batch_size: size(batch_size),
             optimizer,
-            lr,
+            lr: S::usual_lr(optimizer),
             schedule: Schedule::Cosine,
-            lr_warm_up: optimizer.lr_warm_up(),
+            lr_warm_up: S::usual_lr_warm_up(optimizer),
             seed: 0,
             versions: Versions::default(),
         }

@@ -4,11 +4,8 @@ pub mod evaluate;
 pub mod log_prob;
 pub mod sample;
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result, ensure};
 use burn::{
-    data::dataloader::DataLoader,
     module::Module,
     tensor::{Device, Tensor, TensorData},
 };
@@ -19,7 +16,7 @@ use crate::{
     config::{Training, nearest_saved},
     flow::{FlowName, FlowSettings},
     learn::{
-        loader::{Batch, EpochLoader, Examples, Role, StepNumber},
+        loader::{Batch, Examples, Role, StepNumber},
         optimizer::OptimizerName,
         watch::Watch,
     },
@@ -57,7 +54,7 @@ impl DensitySettings {
             columns: None,
             context: Vec::new(),
             flow,
-            training: Training::new(100, 250, optimizer, Self::usual_lr(optimizer)),
+            training: Training::new::<Self>(100, 250, optimizer),
         }
     }
 }
@@ -117,6 +114,7 @@ impl DensityTask {
 impl Task for DensityTask {
     type Settings = DensitySettings;
     type Model = Density;
+    type Examples = Points;
 
     fn open(settings: DensitySettings) -> Result<Self> {
         settings.training.validate(1.0)?;
@@ -193,22 +191,11 @@ impl Task for DensityTask {
         }
     }
 
-    fn items(&self) -> usize {
-        self.points.train.len()
-    }
-
-    fn loader(&self, role: Role, first: usize, device: &Device) -> Arc<dyn DataLoader<PointBatch>> {
-        let points = match role {
+    fn examples(&self, role: Role) -> Points {
+        match role {
             Role::Train => self.points.train.clone(),
             Role::Valid => self.points.valid.clone(),
-        };
-        let Training {
-            batch_size, seed, ..
-        } = self.settings.training;
-        let device = device.clone();
-        Arc::new(EpochLoader::new(
-            points, role, batch_size, seed, first, device,
-        ))
+        }
     }
 
     fn watch(&self) -> Watch {

@@ -5,11 +5,8 @@ mod potential;
 pub mod report;
 pub mod sample;
 
-use std::sync::Arc;
-
 use anyhow::{Result, ensure};
 use burn::{
-    data::dataloader::DataLoader,
     module::{Module, Param},
     tensor::{Device, Tensor, TensorData},
 };
@@ -21,11 +18,11 @@ use crate::{
     config::{Training, nearest_saved},
     flow::{FlowName, FlowSettings},
     learn::{
-        loader::{Batch, EpochLoader, Examples, Role, StepNumber},
+        loader::{Batch, Examples, Role, StepNumber},
         optimizer::OptimizerName,
         watch::Watch,
     },
-    random::{Purpose, fill_normal, stream},
+    random::normal_rows,
     run::{RunDir, trained::Trained},
     task::{Measured, Model, Score, Settings, Task, TaskName, Term},
 };
@@ -37,9 +34,6 @@ pub const DIM: usize = 2;
 
 /// Updates that count as an epoch, since there are no data that would say how long one is.
 const UPDATES: usize = 100;
-
-/// Updates over which the rate rises: networks that move at full rate at once throw points to where the walls are steep.
-const WARM_UP: usize = 500;
 
 /// Points by which epochs are compared.
 const VALID: usize = 5_000;
@@ -64,10 +58,7 @@ impl EnergySettings {
         Self {
             energy,
             flow,
-            training: Training {
-                lr_warm_up: WARM_UP,
-                ..Training::new(200, 250, optimizer, Self::usual_lr(optimizer))
-            },
+            training: Training::new::<Self>(200, 250, optimizer),
             anneal: Annealing::FreeEnergy,
         }
     }
@@ -98,6 +89,11 @@ impl Settings for EnergySettings {
         2.5 * optimizer.lr()
     }
 
+    /// Networks that move at full rate at once throw points to where the walls are steep.
+    fn usual_lr_warm_up(_: OptimizerName) -> usize {
+        500
+    }
+
     fn short_name(&self) -> String {
         self.energy.to_string()
     }
@@ -117,6 +113,7 @@ pub struct EnergyTask {
 impl Task for EnergyTask {
     type Settings = EnergySettings;
     type Model = Approximation;
+    type Examples = Noise;
 
     fn open(settings: EnergySettings) -> Result<Self> {
         settings.training.validate(1.0)?;
@@ -160,27 +157,22 @@ impl Task for EnergyTask {
         }
     }
 
-    fn items(&self) -> usize {
-        UPDATES.saturating_mul(self.settings.training.batch_size.get())
-    }
-
-    fn loader(&self, role: Role, first: usize, device: &Device) -> Arc<dyn DataLoader<NoiseBatch>> {
+    fn examples(&self, role: Role) -> Noise {
         let Training {
             batch_size, seed, ..
         } = self.settings.training;
         let (count, anneal) = match role {
-            Role::Train => (self.items(), self.settings.anneal),
+            Role::Train => (
+                UPDATES.saturating_mul(batch_size.get()),
+                self.settings.anneal,
+            ),
             Role::Valid => (VALID, Annealing::None),
         };
-        let noise = Noise {
+        Noise {
             count,
             seed,
             anneal,
-        };
-        let device = device.clone();
-        Arc::new(EpochLoader::new(
-            noise, role, batch_size, seed, first, device,
-        ))
+        }
     }
 
     fn watch(&self) -> Watch {
@@ -258,7 +250,7 @@ impl Model for Approximation {
 
 /// Noise that points are made of, other in each epoch of training.
 #[derive(Clone)]
-struct Noise {
+pub struct Noise {
     count: usize,
     /// The seed of the run.
     seed: u64,
@@ -287,15 +279,8 @@ impl Examples for Noise {
     }
 
     fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> NoiseBatch {
-        let epoch = role.key_epoch(at.epoch);
-        let purpose = match role {
-            Role::Train => Purpose::TrainNoise,
-            Role::Valid => Purpose::ValidNoise,
-        };
-        let mut noise = vec![0.0; indexes.len() * DIM];
-        for (row, &index) in noise.chunks_exact_mut(DIM).zip(indexes) {
-            fill_normal(&mut stream(self.seed, purpose, epoch, index as u64), row);
-        }
+        let (epoch, some) = (role.key_epoch(at.epoch), indexes.iter().copied());
+        let noise = normal_rows(self.seed, role.noise(), epoch, some, DIM);
         NoiseBatch {
             noise: Tensor::from_data(TensorData::new(noise, [indexes.len(), DIM]), device),
             at,
@@ -307,6 +292,7 @@ impl Examples for Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::{FIXED_EPOCH, Purpose, fill_normal, stream};
 
     fn batch(noise: &Noise, role: Role, epoch: usize, step: usize) -> NoiseBatch {
         let at = StepNumber {
@@ -333,7 +319,7 @@ mod tests {
         let train = [values(Role::Train, 1), values(Role::Train, 2)];
         assert_ne!(train[0], train[1]);
         assert!(train.iter().flatten().all(|number| !valid.contains(number)));
-        let mut rng = stream(7, Purpose::ValidNoise, crate::random::FIXED_EPOCH, 3);
+        let mut rng = stream(7, Purpose::ValidNoise, FIXED_EPOCH, 3);
         let mut expected = [0.0; DIM];
         fill_normal(&mut rng, &mut expected);
         assert_eq!(valid[..DIM], expected);
@@ -371,6 +357,7 @@ mod tests {
     #[test]
     fn rates_are_those_that_help_says() {
         assert_eq!(EnergySettings::default().training.lr, 0.005);
+        assert_eq!(EnergySettings::default().training.lr_warm_up, 500);
         assert_eq!(EnergySettings::usual_lr(OptimizerName::Rmsprop), 0.0005);
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cli::EvaluateArgs,
     density, energy,
-    run::RunDir,
-    task::TaskName,
+    run::{RunDir, trained::Trained},
+    task::{Settings, Task, TaskName},
     terminal::{print, warn},
     vae,
 };
@@ -81,21 +81,51 @@ pub fn record(run: &RunDir, row: &impl Serialize) -> Result<()> {
 
 /// A run and the row of its evaluation.
 #[derive(Serialize)]
-pub struct Evaluated<R> {
-    pub run: String,
-    pub weights: String,
+struct Evaluated<R> {
+    run: String,
+    weights: String,
     #[serde(flatten)]
-    pub row: R,
+    row: R,
 }
 
-/// Prints one JSON object of all.
+/// Evaluates runs one after the other, with their settings as they are `here`: prints each, or in the end all as one JSON
+/// object, and adds each to its run's `evaluations.csv`.
 ///
 /// # Errors
 ///
-/// When it cannot be written.
-pub fn print_json<R: Serialize>(runs: &[Evaluated<R>]) -> Result<()> {
-    let all = serde_json::json!({ "runs": runs });
-    print(serde_json::to_string_pretty(&all)?)
+/// When a run, what it names or the backend cannot be had, or a result cannot be written.
+pub fn each<T: Task, R: Serialize + fmt::Display>(
+    args: &EvaluateArgs,
+    here: impl Fn(T::Settings) -> T::Settings,
+    evaluate: impl Fn(&Trained<T>) -> Result<R>,
+) -> Result<()> {
+    let mut evaluated = Vec::new();
+    for path in &args.runs {
+        let run = RunDir::open(path)?;
+        let settings = here(run.settings()?);
+        let device = settings.training().backend.device()?;
+        let epoch = args.epoch.map(|epoch| epoch.get());
+        let trained = Trained::of_epoch(&run, epoch, T::open(settings)?, device)?;
+        let row = evaluate(&trained)?;
+        let (run_name, weights) = (path.display(), trained.file.display());
+        if !args.json {
+            let apart = if evaluated.is_empty() { "" } else { "\n" };
+            print(format_args!(
+                "{apart}{run_name}: weights in {weights}\n{row}"
+            ))?;
+        }
+        record(&run, &row)?;
+        evaluated.push(Evaluated {
+            run: run_name.to_string(),
+            weights: weights.to_string(),
+            row,
+        });
+    }
+    if args.json {
+        let all = serde_json::json!({ "runs": evaluated });
+        print(serde_json::to_string_pretty(&all)?)?;
+    }
+    Ok(())
 }
 
 /// The mean and its standard error, which needs two values.

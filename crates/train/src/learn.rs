@@ -24,6 +24,7 @@ use burn::{
 
 use crate::{
     cli::Flags,
+    config::Training,
     run::{
         RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
@@ -35,7 +36,7 @@ use crate::{
     terminal::say,
 };
 use learner::{MeanMetric, Trainee};
-use loader::Role;
+use loader::{EpochLoader, Role};
 use progress::{NoMetricFiles, Progress};
 use stop::StopRequest;
 
@@ -164,7 +165,14 @@ impl<T: Task> Session<T> {
             stop.clone(),
         );
         stop.listen(interrupter.clone(), !progress.is_dashboard())?;
-        let loader = |role| self.task.loader(role, self.done + 1, &self.device);
+        let Training {
+            batch_size, seed, ..
+        } = *self.task.settings().training();
+        let loader = |role| {
+            let (examples, device) = (self.task.examples(role), self.device.clone());
+            let loader = EpochLoader::new(examples, role, batch_size, seed, self.done + 1, device);
+            Arc::new(loader)
+        };
         let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
             .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into());
         for metric in MeanMetric::terms(measured.terms) {

@@ -55,6 +55,21 @@ pub fn fill_normal(rng: &mut impl Rng, out: &mut [f32]) {
     }
 }
 
+/// Rows of `width` independent standard normal numbers, one after the other, each keyed by its index.
+pub fn normal_rows(
+    seed: u64,
+    purpose: Purpose,
+    epoch: u64,
+    indexes: impl ExactSizeIterator<Item = usize>,
+    width: usize,
+) -> Vec<f32> {
+    let mut rows = vec![0.0; indexes.len() * width];
+    for (row, index) in rows.chunks_exact_mut(width).zip(indexes) {
+        fill_normal(&mut stream(seed, purpose, epoch, index as u64), row);
+    }
+    rows
+}
+
 /// The order of `n` items in an epoch: a permutation of `0..n`.
 pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();

@@ -2,11 +2,10 @@
 //!
 //! All around it, from the run folder to the learner, asks a [`Task`] for what differs, and knows no kind of model.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use anyhow::Result;
 use burn::{
-    data::dataloader::DataLoader,
     module::{Module, ModuleDisplay, ParamGroup},
     tensor::{Device, Tensor},
 };
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::Training,
     learn::{
-        loader::{Batch, Role},
+        loader::{Batch, Examples, Role},
         optimizer::OptimizerName,
         rate::Rate,
         watch::Watch,
@@ -70,6 +69,11 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
         optimizer.lr()
     }
 
+    /// The updates over which it rises where nothing else is asked for.
+    fn usual_lr_warm_up(optimizer: OptimizerName) -> usize {
+        optimizer.lr_warm_up()
+    }
+
     /// What a new run folder is called, before its number.
     fn short_name(&self) -> String;
 
@@ -85,6 +89,8 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
 pub trait Task: Clone {
     type Settings: Settings;
     type Model: Model;
+    /// What batches are made of.
+    type Examples: Examples<Batch = <Self::Model as Model>::Batch>;
 
     /// # Errors
     ///
@@ -103,16 +109,8 @@ pub trait Task: Clone {
     /// A model with random weights from the device's generator.
     fn model(&self, device: &Device) -> Self::Model;
 
-    /// The training items of an epoch.
-    fn items(&self) -> usize;
-
-    /// Batches from epoch `first` on.
-    fn loader(
-        &self,
-        role: Role,
-        first: usize,
-        device: &Device,
-    ) -> Arc<dyn DataLoader<<Self::Model as Model>::Batch>>;
+    /// Those of an epoch.
+    fn examples(&self, role: Role) -> Self::Examples;
 
     /// What tells that training diverges.
     fn watch(&self) -> Watch;
@@ -122,7 +120,7 @@ pub trait Task: Clone {
         None
     }
 
-    /// Leaves pictures of the best model in its folder, and says so.
+    /// Leaves pictures of the best model in its folder, and what it takes to use its weights, and says so.
     ///
     /// # Errors
     ///
@@ -131,7 +129,8 @@ pub trait Task: Clone {
 
     /// The updates of an epoch.
     fn steps(&self) -> usize {
-        (self.items()).div_ceil(self.settings().training().batch_size.get())
+        let items = self.examples(Role::Train).len();
+        items.div_ceil(self.settings().training().batch_size.get())
     }
 
     /// The learning rate over the whole training.

@@ -4,11 +4,10 @@ pub mod evaluate;
 pub mod report;
 pub mod sample;
 
-use std::{num::NonZeroUsize, path, path::PathBuf, sync::Arc};
+use std::{num::NonZeroUsize, path, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::{
-    data::dataloader::DataLoader,
     module::ParamGroup,
     tensor::{Device, Tensor, TensorData},
 };
@@ -20,11 +19,11 @@ use crate::{
     data::{self, Binarization, DatasetName, Images, Splits},
     flow::{FlowName, FlowSettings},
     learn::{
-        loader::{Batch, EpochLoader, Examples, Role, StepNumber},
+        loader::{Batch, Examples, Role, StepNumber},
         optimizer::OptimizerName,
         watch::Watch,
     },
-    random::{FIXED_EPOCH, Purpose, fill_normal, stream},
+    random::{FIXED_EPOCH, Purpose, fill_normal, normal_rows, stream},
     run::{RunDir, trained::Trained},
     task::{Measured, Model, Score, Settings, Task, TaskName, Term},
 };
@@ -67,7 +66,7 @@ impl VaeSettings {
             latent_dim: size(latent_dim),
             hidden: vec![size(400)],
             activation: Activation::Maxout { window: 4 },
-            training: Training::new(epochs, 100, optimizer, Self::usual_lr(optimizer)),
+            training: Training::new::<Self>(epochs, 100, optimizer),
             flow_lr: FlowName::Planar.lr(layers),
             anneal: Annealing::None,
         }
@@ -212,21 +211,12 @@ impl VaeTask {
         splits.check(settings.binarization)?;
         Ok(Self { settings, splits })
     }
-
-    fn seen(&self, images: &Images) -> SeenImages {
-        SeenImages {
-            images: images.clone(),
-            binarization: self.settings.binarization,
-            latent_dim: self.settings.latent_dim.get(),
-            seed: self.settings.training.seed,
-            anneal: Annealing::None,
-        }
-    }
 }
 
 impl Task for VaeTask {
     type Settings = VaeSettings;
     type Model = Vae;
+    type Examples = SeenImages;
 
     fn open(settings: VaeSettings) -> Result<Self> {
         let splits = data::load(&settings.dataset, settings.data_dir.as_deref())?;
@@ -274,30 +264,18 @@ impl Task for VaeTask {
         self.settings.model(pixels).init(device)
     }
 
-    fn items(&self) -> usize {
-        self.splits.train.len()
-    }
-
-    fn loader(&self, role: Role, first: usize, device: &Device) -> Arc<dyn DataLoader<ImageBatch>> {
+    fn examples(&self, role: Role) -> SeenImages {
         let (images, anneal) = match role {
             Role::Train => (&self.splits.train, self.settings.anneal),
             Role::Valid => (&self.splits.valid, Annealing::None),
         };
-        let examples = SeenImages {
+        SeenImages {
+            images: images.clone(),
+            binarization: self.settings.binarization,
+            latent_dim: self.settings.latent_dim.get(),
+            seed: self.settings.training.seed,
             anneal,
-            ..self.seen(images)
-        };
-        let Training {
-            batch_size, seed, ..
-        } = self.settings.training;
-        Arc::new(EpochLoader::new(
-            examples,
-            role,
-            batch_size,
-            seed,
-            first,
-            device.clone(),
-        ))
+        }
     }
 
     fn watch(&self) -> Watch {
@@ -366,30 +344,24 @@ impl Examples for SeenImages {
 
     fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> ImageBatch {
         let key_epoch = role.key_epoch(at.epoch);
-        let purpose = match role {
-            Role::Train => Purpose::TrainNoise,
-            Role::Valid => Purpose::ValidNoise,
-        };
-        let (rows, pixels, latent_dim) = (
-            indexes.len(),
-            self.images.pixels_per_image(),
+        let (rows, pixels) = (indexes.len(), self.images.pixels_per_image());
+        let mut images = vec![0.0; rows * pixels];
+        for (image, &index) in images.chunks_exact_mut(pixels).zip(indexes) {
+            (self.images).see(index, self.binarization, self.seed, key_epoch, image);
+        }
+        let positions = indexes.iter().map(|&index| self.images.position(index));
+        let noise = normal_rows(
+            self.seed,
+            role.noise(),
+            key_epoch,
+            positions,
             self.latent_dim,
         );
-        let mut images = vec![0.0; rows * pixels];
-        let mut noise = vec![0.0; rows * latent_dim];
-        for (row, &index) in indexes.iter().enumerate() {
-            let image = &mut images[row * pixels..][..pixels];
-            (self.images).see(index, self.binarization, self.seed, key_epoch, image);
-
-            let position = self.images.position(index) as u64;
-            let mut rng = stream(self.seed, purpose, key_epoch, position);
-            fill_normal(&mut rng, &mut noise[row * latent_dim..][..latent_dim]);
-        }
         let tensor =
             |values, width| Tensor::from_data(TensorData::new(values, [rows, width]), device);
         ImageBatch {
             images: tensor(images, pixels),
-            noise: tensor(noise, latent_dim),
+            noise: tensor(noise, self.latent_dim),
             at,
             anneal: self.anneal,
         }

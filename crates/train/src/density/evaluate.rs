@@ -5,15 +5,15 @@ use std::{fmt, time::Instant};
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::{DensitySettings, DensityTask};
+use super::DensityTask;
 use crate::{
     backend::Backend,
     cli::EvaluateArgs,
-    evaluation::{Evaluated, Split, figure, print_json, record, refuse},
+    evaluation::{Split, each, figure, refuse},
     points::{PointsName, gaussian::Gaussian},
-    run::{RunDir, trained::Trained},
+    run::trained::Trained,
     task::{Task, TaskName},
-    terminal::{print, warn},
+    terminal::warn,
 };
 
 /// How far above a Gaussian's a mean log-density is suspicious, in nats a dimension: of data a hundredth as wide as they
@@ -54,34 +54,8 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             ("--seed", args.seed.is_some()),
         ],
     )?;
-    let mut rows = Vec::new();
-    for path in &args.runs {
-        let run = RunDir::open(path)?;
-        let mut settings: DensitySettings = run.settings()?;
-        args.place.apply_backend(&mut settings);
-        if let Some(file) = &args.place.data_dir {
-            settings.points = PointsName::File(file.clone());
-        }
-        let device = settings.training.backend.device()?;
-        let epoch = args.epoch.map(|epoch| epoch.get());
-        let trained = Trained::of_epoch(&run, epoch, DensityTask::open(settings)?, device)?;
-        let row = evaluate(&trained, args.split())?;
-        if !args.json {
-            let apart = if rows.is_empty() { "" } else { "\n" };
-            let (run, file) = (run.path().display(), trained.file.display());
-            print(format_args!("{apart}{run}: weights in {file}\n{row}"))?;
-        }
-        record(&run, &row)?;
-        rows.push(Evaluated {
-            run: path.display().to_string(),
-            weights: trained.file.display().to_string(),
-            row,
-        });
-    }
-    if args.json {
-        print_json(&rows)?;
-    }
-    Ok(())
+    let settings = |settings| args.place.apply_to_points(settings);
+    each::<DensityTask, _>(args, settings, |trained| evaluate(trained, args.split()))
 }
 
 fn evaluate(trained: &Trained<DensityTask>, split: Split) -> Result<Row> {

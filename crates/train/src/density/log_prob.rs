@@ -1,11 +1,11 @@
 //! `train log-prob`: the log-density of points of a file.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
-use super::{DensitySettings, DensityTask};
+use super::DensityTask;
 use crate::{
     cli::LogProbArgs,
-    points::{self, PointsName},
+    points,
     run::{RunDir, trained::Trained},
     sample::write_csv,
 };
@@ -16,17 +16,12 @@ use crate::{
 /// is computed is not finite or cannot be written.
 pub fn run(args: &LogProbArgs) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    let mut settings: DensitySettings = run.settings()?;
-    args.place.apply_backend(&mut settings);
-    if let Some(file) = &args.place.data_dir {
-        settings.points = PointsName::File(file.clone());
-    }
+    let settings = args.place.apply_to_points(run.settings()?);
     let trained = Trained::<DensityTask>::load(&run, settings)?;
     let points = points::read_for(&args.points, &trained.task.points.standardization)?;
     let log_probs = trained.log_probs(&points)?;
     if let Some(row) = log_probs.iter().position(|p| !p.is_finite()) {
-        ensure!(
-            false,
+        bail!(
             "{}: the log-density of row {} is not finite: it lies too far from all that the density was fitted to",
             args.points.display(),
             row + 1

@@ -1,15 +1,15 @@
 //! Samples of a density, and its picture.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use burn::tensor::{Tensor, TensorData};
 
-use super::{DensitySettings, DensityTask, tensors};
+use super::{DensityTask, tensors};
 use crate::{
     cli::SampleArgs,
     evaluation::refuse,
     plot::{Window, corner, density_map, histogram_map, panels},
-    points::{self, Points, PointsName, Standardization},
-    random::{FIXED_EPOCH, Purpose, fill_normal, stream},
+    points::{self, Points, Standardization},
+    random::{FIXED_EPOCH, Purpose, normal_rows},
     run::{RunDir, trained::Trained},
     sample::write_csv,
     task::{Task, TaskName},
@@ -20,11 +20,7 @@ use crate::{
 ///
 /// When the run, its points or the backend cannot be had, or what is made cannot be written.
 pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
-    let mut settings: DensitySettings = run.settings()?;
-    args.place.apply_backend(&mut settings);
-    if let Some(file) = &args.place.data_dir {
-        settings.points = PointsName::File(file.clone());
-    }
+    let settings = args.place.apply_to_points(run.settings()?);
     let trained = Trained::<DensityTask>::load(run, settings)?;
     let Some(count) = args.count else {
         refuse(TaskName::Density, &args.of_a_count())?;
@@ -62,9 +58,9 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
         header.clear();
     }
     let given = contexts.as_ref().map_or(1, |(points, _)| points.len());
-    let all = (given.checked_mul(count.get())).filter(|&all| all < usize::MAX / 64);
-    ensure!(all.is_some(), "--count {count}: that many are never done");
-    let all = all.expect("just checked");
+    let all = (given.checked_mul(count.get()))
+        .filter(|&all| all < usize::MAX / 64)
+        .with_context(|| format!("--count {count}: that many are never done"))?;
     let starts = (0..all).step_by(trained.at_once());
     let rows = starts.flat_map(|start| {
         let some = start..all.min(start + trained.at_once());
@@ -109,11 +105,7 @@ impl Trained<DensityTask> {
         seed: u64,
     ) -> Result<Vec<Vec<f32>>> {
         let (rows, dim) = (some.len(), self.task.points.train.dim());
-        let mut noise = vec![0.0; rows * dim];
-        for (row, index) in noise.chunks_exact_mut(dim).zip(some) {
-            let mut rng = stream(seed, Purpose::Prior, FIXED_EPOCH, index as u64);
-            fill_normal(&mut rng, row);
-        }
+        let noise = normal_rows(seed, Purpose::Prior, FIXED_EPOCH, some, dim);
         let noise = Tensor::from_data(TensorData::new(noise, [rows, dim]), &self.device);
         let distribution = self.model.distribution(context, &self.device);
         let (points, _) = distribution.transport(noise);
@@ -131,8 +123,9 @@ const CORNER_SIDE: usize = 120;
 /// The most test points, and the most samples, that a picture shows.
 const SHOWN: usize = 20_000;
 
-/// Writes what the points were standardised by, draws the density, and says where it is: of two columns the test points, the density and samples, side by side; of
-/// more, or given a context, all pairs of columns of the test points and of samples.
+/// Draws the density and says where it is: of two columns the test points, the density and samples, side by side; of more,
+/// or given a context, all pairs of columns of the test points and of samples. Beside it goes what the points were
+/// standardised by, without which the weights are of no use.
 ///
 /// # Errors
 ///

@@ -14,18 +14,17 @@ use super::{
 use crate::{
     backend::Backend,
     cli::EvaluateArgs,
-    evaluation::{Evaluated, print_json, record, refuse},
-    random::{FIXED_EPOCH, Purpose, fill_normal, stream},
-    run::{RunDir, trained::Trained},
+    evaluation::{each, refuse},
+    random::{FIXED_EPOCH, Purpose, normal_rows},
+    run::trained::Trained,
     task::{Task, TaskName},
-    terminal::print,
 };
 
 /// Samples where no number is asked for.
 const SAMPLES: usize = 100_000;
 
 /// Points that are computed at once.
-const AT_ONCE: usize = 10_000;
+pub const AT_ONCE: usize = 10_000;
 
 /// Cells on a side of the grid on which the density is integrated.
 const SIDE: usize = 500;
@@ -71,32 +70,14 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             ("--data-dir", args.place.data_dir.is_some()),
         ],
     )?;
-    let mut rows = Vec::new();
-    for path in &args.runs {
-        let run = RunDir::open(path)?;
-        let mut settings: EnergySettings = run.settings()?;
+    let samples = args.samples.map_or(SAMPLES, |samples| samples.get());
+    let settings = |mut settings: EnergySettings| {
         args.place.apply_backend(&mut settings);
-        let device = settings.training.backend.device()?;
-        let epoch = args.epoch.map(|epoch| epoch.get());
-        let trained = Trained::of_epoch(&run, epoch, EnergyTask::open(settings)?, device)?;
-        let samples = args.samples.map_or(SAMPLES, |samples| samples.get());
-        let row = evaluate(&trained, samples, args.seed())?;
-        if !args.json {
-            let apart = if rows.is_empty() { "" } else { "\n" };
-            let (run, file) = (run.path().display(), trained.file.display());
-            print(format_args!("{apart}{run}: weights in {file}\n{row}"))?;
-        }
-        record(&run, &row)?;
-        rows.push(Evaluated {
-            run: path.display().to_string(),
-            weights: trained.file.display().to_string(),
-            row,
-        });
-    }
-    if args.json {
-        print_json(&rows)?;
-    }
-    Ok(())
+        settings
+    };
+    each::<EnergyTask, _>(args, settings, |trained| {
+        evaluate(trained, samples, args.seed())
+    })
 }
 
 /// Evaluates one model.
@@ -169,10 +150,7 @@ pub fn noise(
     seed: u64,
 ) -> Tensor<2> {
     let rows = points.len();
-    let mut noise = vec![0.0; rows * DIM];
-    for (row, index) in noise.chunks_exact_mut(DIM).zip(points) {
-        fill_normal(&mut stream(seed, purpose, FIXED_EPOCH, index as u64), row);
-    }
+    let noise = normal_rows(seed, purpose, FIXED_EPOCH, points, DIM);
     Tensor::from_data(TensorData::new(noise, [rows, DIM]), &trained.device)
 }
 
@@ -192,9 +170,7 @@ pub fn log_density(trained: &Trained<EnergyTask>, grid: &Grid) -> Result<Vec<f64
 fn on_grid(trained: &Trained<EnergyTask>, log_z: f64) -> Result<(f64, f64)> {
     let grid = Grid::new(REACH, SIDE);
     let log_q = log_density(trained, &grid)?;
-    let energy = trained.task.settings().energy;
-    let z = grid.tensor(0..grid.len(), DType::F64, &burn::tensor::Device::flex());
-    let energy: Vec<f64> = energy.of(z).try_into_data()?.iter::<f64>().collect();
+    let energy = trained.task.settings().energy.on(&grid);
     let (mut kl, mut mass) = (0.0, 0.0);
     for (log_q, energy) in log_q.iter().zip(&energy) {
         let q = log_q.exp() * grid.cell();

@@ -90,13 +90,22 @@ impl EnergyName {
         inside + well(beyond(z1), 0.0, WALL) + well(beyond(z2), 0.0, WALL)
     }
 
+    /// U in the cells of a grid, in double precision, on the CPU.
+    pub fn on(self, grid: &Grid) -> Vec<f64> {
+        let z = grid.tensor(0..grid.len(), DType::F64, &Device::flex());
+        self.of(z).into_data().iter::<f64>().collect()
+    }
+
+    /// -U there: the logarithm of the density, up to a constant.
+    pub fn log_density_on(self, grid: &Grid) -> Vec<f64> {
+        self.on(grid).into_iter().map(|u| -u).collect()
+    }
+
     /// ln Z, by the rectangle rule in double precision. Its error is below 1e-6: on smooth functions that vanish at the ends it
     /// would fall faster than any power of the step, and where the walls begin the curvature jumps.
     pub fn log_z(self) -> f64 {
         let grid = Grid::new(REACH, 800);
-        let z = grid.tensor(0..grid.len(), DType::F64, &Device::flex());
-        let energy: Vec<f64> = self.of(z).into_data().iter::<f64>().collect();
-        let sum: f64 = energy.iter().map(|u| (-u).exp()).sum();
+        let sum: f64 = self.on(&grid).iter().map(|u| (-u).exp()).sum();
         (sum * grid.cell()).ln()
     }
 }

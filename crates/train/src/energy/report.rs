@@ -3,7 +3,6 @@
 use std::{collections::HashSet, fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{DType, Device};
 use serde_json::{Map, Value};
 
 use super::{
@@ -248,9 +247,7 @@ fn figure(groups: &[Group]) -> Result<Picture> {
     let grid = Grid::new(WINDOW, SIDE);
     let mut pictures = Vec::new();
     for &energy in &energies {
-        let z = grid.tensor(0..grid.len(), DType::F64, &Device::flex());
-        let target: Vec<f64> = energy.of(z).neg().try_into_data()?.iter::<f64>().collect();
-        pictures.push(density_map(&target, SIDE));
+        pictures.push(density_map(&energy.log_density_on(&grid), SIDE));
         for layers in &columns {
             let fits: Group = (groups.iter().flatten().copied())
                 .filter(|fit| fit.settings.energy == energy && fit.layers() == *layers)

@@ -1,11 +1,10 @@
 //! Samples of an approximation, and its picture.
 
 use anyhow::Result;
-use burn::tensor::DType;
 
 use super::{
     EnergySettings, EnergyTask,
-    evaluate::{log_density, noise},
+    evaluate::{AT_ONCE, log_density, noise},
     potential::{Grid, WINDOW},
 };
 use crate::{
@@ -18,9 +17,6 @@ use crate::{
     task::{Task, TaskName},
     terminal::say,
 };
-
-/// Points that are computed at once.
-const AT_ONCE: usize = 10_000;
 
 /// # Errors
 ///
@@ -79,9 +75,7 @@ const SHOWN: usize = 100_000;
 /// When the device fails or the picture cannot be written.
 pub fn draw(run: &RunDir, trained: &Trained<EnergyTask>) -> Result<()> {
     let grid = Grid::new(WINDOW, SIDE);
-    let energy = trained.task.settings().energy;
-    let z = grid.tensor(0..grid.len(), DType::F64, &burn::tensor::Device::flex());
-    let target: Vec<f64> = energy.of(z).neg().try_into_data()?.iter::<f64>().collect();
+    let target = trained.task.settings().energy.log_density_on(&grid);
     let density = log_density(trained, &grid)?;
     let points = samples(trained, 0..SHOWN, trained.task.settings().training.seed)?;
     let side = Interval {

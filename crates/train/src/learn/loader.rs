@@ -10,7 +10,7 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 
-use crate::random::{FIXED_EPOCH, permutation};
+use crate::random::{FIXED_EPOCH, Purpose, permutation};
 
 /// What a step is given.
 pub trait Batch: Clone + Send + 'static {
@@ -70,6 +70,14 @@ impl Role {
         match self {
             Self::Train => epoch as u64,
             Self::Valid => FIXED_EPOCH,
+        }
+    }
+
+    /// What the noise of its steps is drawn for.
+    pub fn noise(self) -> Purpose {
+        match self {
+            Self::Train => Purpose::TrainNoise,
+            Self::Valid => Purpose::ValidNoise,
         }
     }
 }
