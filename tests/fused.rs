@@ -14,7 +14,7 @@ use burn::{
 use burn_flows::{Bijection, DiagonalGaussian, Planar, PlanarConstraint, Transformed};
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
-use fused_nn::maxout;
+use fused_nn::{affine_relu, maxout};
 use fused_optim::{Adam, Adamax, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
@@ -465,10 +465,21 @@ fn the_optimisers_take_the_same_steps_everywhere() {
     }
 }
 
-/// A maxout layer, and its gradients in x, W and b; every product rounds as `f32` does.
-fn network(device: &Device, dtype: DType, window: usize) -> [Vec<f64>; 4] {
+/// Of a layer that a network has.
+#[derive(Clone, Copy, Debug)]
+enum Activation {
+    Maxout(usize),
+    Relu,
+}
+
+/// A layer, and its gradients in x, W and b; every product rounds as `f32` does.
+fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 4] {
     let device = device.clone().autodiff();
     let (rows, inputs, units) = (60, 70, 160);
+    let window = match activation {
+        Activation::Maxout(window) => window,
+        Activation::Relu => 1,
+    };
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut data = |shape: &[usize]| {
         let n = shape.iter().product();
@@ -487,9 +498,12 @@ fn network(device: &Device, dtype: DType, window: usize) -> [Vec<f64>; 4] {
     layer.weight = Param::from_tensor(weight);
     layer.bias = Some(Param::from_tensor(bias));
 
-    let y = maxout(&layer, x.clone(), window);
-    let gradients = (y.clone() * weights).sum().backward();
     let bias = layer.bias.as_ref().unwrap().val();
+    let y = match activation {
+        Activation::Maxout(window) => maxout(&layer, x.clone(), window),
+        Activation::Relu => affine_relu(x.clone(), layer.weight.val(), bias.clone()),
+    };
+    let gradients = (y.clone() * weights).sum().backward();
     [
         y.into_data(),
         x.grad(&gradients).unwrap().into_data(),
@@ -500,12 +514,17 @@ fn network(device: &Device, dtype: DType, window: usize) -> [Vec<f64>; 4] {
 }
 
 #[test]
-fn linear_layers_and_maxout_everywhere() {
-    for window in [1, 2, 3, 4] {
-        let exact = network(&Device::flex(), DType::F64, window);
+fn layers_of_networks_everywhere() {
+    let layers = [1, 2, 3, 4].map(Activation::Maxout);
+    for activation in layers.into_iter().chain([Activation::Relu]) {
+        let exact = network(&Device::flex(), DType::F64, activation);
         for device in [Device::flex(), ndarray(), wgpu()] {
             // Sums of products of eighths are exact in any order, since these stay below 2^18.
-            assert_eq!(network(&device, DType::F32, window), exact);
+            assert_eq!(
+                network(&device, DType::F32, activation),
+                exact,
+                "{activation:?}"
+            );
         }
     }
 }

@@ -22,6 +22,8 @@ use rand_distr::StandardNormal;
 use rayon::prelude::*;
 use serde_json::json;
 
+mod families;
+
 /// As the program that trains.
 #[path = "../../train/src/process.rs"]
 mod process;
@@ -51,6 +53,14 @@ struct Args {
     /// Samples an image, of an evaluation
     #[arg(long, default_value = "5000")]
     samples: NonZeroUsize,
+    /// Flows to fit or to sample
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "realnvp,maf,spline,spline-autoregressive"
+    )]
+    flows: Vec<families::Family>,
     #[arg(long, value_enum, default_value = "flex")]
     backend: Backend,
 }
@@ -72,6 +82,11 @@ enum What {
     Stack,
     /// The same by tensor operations
     StackByTensors,
+    /// A step of a density's fit by maximum likelihood, for each of --flows in --latent dimensions: log_prob, gradients,
+    /// Adam; in milliseconds
+    Fit,
+    /// --batch points of each of --flows, from the base; in milliseconds
+    Sample,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -109,8 +124,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if matches!(args.what, What::Fit | What::Sample) {
+        families::run(&args, &device);
+        return ExitCode::SUCCESS;
+    }
     for &layers in &args.layers {
         let median = match args.what {
+            What::Fit | What::Sample => unreachable!("they know no layers of a posterior"),
             What::Step => step(&args, layers, &device),
             What::Extras => extras(&args, layers, &device),
             What::Nll => nll(&args, layers, &device),

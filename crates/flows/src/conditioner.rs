@@ -57,10 +57,8 @@ impl BoundConditioner {
         self.network.owners()
     }
 
-    /// What `inputs: [n · owners, inputs]`, sample-major, make of the map's parameters, `[n · owners, mapped, parameters]`.
-    pub fn raw(&self, inputs: Tensor<2>) -> Tensor<3> {
-        let raw = self.network.forward(inputs);
-        let ([rows, width], each) = (raw.dims(), self.map.parameters());
-        raw.reshape([rows, width / each, each])
+    /// What `inputs: [n · owners, inputs]`, sample-major, make of the map's parameters, `[n · owners, mapped · parameters]`.
+    pub fn raw(&self, inputs: Tensor<2>) -> Tensor<2> {
+        self.network.forward(inputs)
     }
 }

@@ -1,9 +1,11 @@
 //! Monotone maps of one number: what coupling and autoregressive flows do to each coordinate.
 
-mod spline;
+pub(crate) mod spline;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+use crate::{Transformed, ops};
 
 /// A monotone map of one number, by a few unconstrained parameters that are 0 for the identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,7 +21,14 @@ pub enum ScalarMap {
 }
 
 /// The bound of s.
-const LARGEST_LOG_SCALE: f64 = 5.0;
+pub(crate) const LARGEST_LOG_SCALE: f64 = 5.0;
+
+/// Which way through a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Forward,
+    Inverse,
+}
 
 impl ScalarMap {
     /// How many parameters the map of one number takes.
@@ -38,8 +47,47 @@ impl ScalarMap {
         }
     }
 
+    /// `points: [rows, dim]`, a row at least, with each coordinate from `kept` on mapped by its parameters, `raw: [rows, (dim -
+    /// kept) · parameters]`; the others stay.
+    pub(crate) fn apply(
+        self,
+        direction: Direction,
+        points: Tensor<2>,
+        kept: usize,
+        raw: Tensor<2>,
+    ) -> Transformed {
+        if let Some(fused) = ops::map::map_points(&points, &raw, self, direction, kept) {
+            return fused;
+        }
+        self.apply_by_tensor_operations(direction, points, kept, raw)
+    }
+
+    /// What [`apply`](Self::apply) computes, where nothing is fused.
+    pub(crate) fn apply_by_tensor_operations(
+        self,
+        direction: Direction,
+        points: Tensor<2>,
+        kept: usize,
+        raw: Tensor<2>,
+    ) -> Transformed {
+        let [rows, dim] = points.dims();
+        let raw = raw.reshape([rows, dim - kept, self.parameters()]);
+        let from = points.clone().slice_dim(1, kept..dim);
+        let (value, log_slope) = match direction {
+            Direction::Forward => self.forward(from, raw),
+            Direction::Inverse => self.inverse(from, raw),
+        };
+        Transformed {
+            value: match kept {
+                0 => value,
+                _ => Tensor::cat(vec![points.slice_dim(1, 0..kept), value], 1),
+            },
+            log_det: log_slope.sum_dim(1).squeeze_dim(1),
+        }
+    }
+
     /// y and ln dy/dx of each of `x: [rows, dim]`, by `raw: [rows, dim, parameters]`.
-    pub(crate) fn forward(self, x: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+    fn forward(self, x: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
         match self {
             Self::Additive => {
                 let none = x.zeros_like();
@@ -54,7 +102,7 @@ impl ScalarMap {
     }
 
     /// x and ln dx/dy of each of `y: [rows, dim]`.
-    pub(crate) fn inverse(self, y: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+    fn inverse(self, y: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
         match self {
             Self::Additive => {
                 let none = y.zeros_like();

@@ -7,7 +7,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation::relu},
 };
-use fused_nn::affine;
+use fused_nn::{affine, affine_relu};
 
 use crate::{math::widened, parameters::leaf};
 
@@ -140,16 +140,28 @@ impl BoundNetwork {
 
     /// `x: [n · owners, inputs]`, sample-major, to `[n · owners, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut layers = self.layers.iter();
-        let (weight, bias) = layers.next().expect("there is a layer");
-        let mut x = affine(x, weight.clone(), bias.clone());
-        if let Some(of_context) = &self.of_context {
-            let ([rows, width], owners) = (x.dims(), self.owners());
-            let by_owner = x.reshape([rows / owners, owners, width]);
-            x = (by_owner + of_context.clone().unsqueeze_dim(0)).reshape([rows, width]);
+        let (last, hidden) = self.layers.split_last().expect("there is a layer");
+        let mut x = x;
+        for (i, (weight, bias)) in hidden.iter().enumerate() {
+            x = match &self.of_context {
+                Some(of_context) if i == 0 => {
+                    relu(self.with_context(affine(x, weight.clone(), bias.clone()), of_context))
+                }
+                _ => affine_relu(x, weight.clone(), bias.clone()),
+            };
         }
-        layers.fold(x, |x, (weight, bias)| {
-            affine(relu(x), weight.clone(), bias.clone())
-        })
+        let (weight, bias) = last;
+        let x = affine(x, weight.clone(), bias.clone());
+        match &self.of_context {
+            Some(of_context) if hidden.is_empty() => self.with_context(x, of_context),
+            _ => x,
+        }
+    }
+
+    /// What the context adds to the first layer.
+    fn with_context(&self, x: Tensor<2>, of_context: &Tensor<2>) -> Tensor<2> {
+        let ([rows, width], owners) = (x.dims(), self.owners());
+        let by_owner = x.reshape([rows / owners, owners, width]);
+        (by_owner + of_context.clone().unsqueeze_dim(0)).reshape([rows, width])
     }
 }

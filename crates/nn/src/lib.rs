@@ -22,7 +22,7 @@
 mod linear;
 mod maxout;
 
-pub use linear::{affine, linear};
+pub use linear::{affine, affine_relu, linear};
 pub use maxout::maxout;
 
 burn_host::fused_on!(Flex: "flex", NdArray: "ndarray");

@@ -6,9 +6,10 @@ use burn::{
         autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
     nn::Linear,
-    tensor::Tensor,
+    tensor::{Tensor, activation::relu},
 };
 use burn_host::{Host, Matrix, product, tracked, vectorized, write_chunks};
+use rayon::prelude::*;
 
 use crate::is_fused;
 
@@ -38,10 +39,28 @@ pub fn affine(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     if !(is_fused(&x) && is_fused(&weight)) {
         return burn::tensor::module::linear(x, weight, Some(bias));
     }
+    dispatched(x, weight, bias, false)
+}
+
+/// max(0, x W + b): [`affine`] and a rectifier.
+///
+/// # Panics
+///
+/// As [`affine`].
+pub fn affine_relu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    if !(is_fused(&x) && is_fused(&weight)) {
+        return relu(affine(x, weight, bias));
+    }
+    check(&x, &weight);
+    dispatched(x, weight, bias, true)
+}
+
+fn dispatched(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, is_rectified: bool) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::affine(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
+        is_rectified,
     ))
 }
 
@@ -59,11 +78,13 @@ pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
     Autodiff,
 )]
 trait AffineOps: Backend {
-    /// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` to `[rows, outputs]`.
+    /// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` to `[rows, outputs]`; nothing below 0 where that
+    /// is rectified.
     fn affine(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        is_rectified: bool,
     ) -> FloatTensor<Self>;
 }
 
@@ -72,14 +93,25 @@ impl<B: AffineOps + Host, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
         let inputs = [x.node(), weight.node(), bias.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let output = B::affine(x.clone(), weight.clone(), bias.into_primitive());
+        let output = B::affine(
+            x.clone(),
+            weight.clone(),
+            bias.into_primitive(),
+            is_rectified,
+        );
+        let rectified = is_rectified.then(|| output.clone());
         tracked::<B, C, 3>(
             inputs,
             output,
             move |grad, [x_wants, weight_wants, bias_wants]| {
+                let grad = match rectified {
+                    Some(output) => grad_where_positive::<B>(&output, grad),
+                    None => grad,
+                };
                 [
                     x_wants.then(|| grad_of_x::<B>(&weight, &grad)),
                     weight_wants.then(|| grad_of_weight::<B>(&x, &grad)),
@@ -97,8 +129,15 @@ macro_rules! on_the_host {
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
+                is_rectified: bool,
             ) -> FloatTensor<Self> {
-                products::<Self>(&x, &weight, Some(&bias))
+                let mut output = products::<Self>(&x, &weight, Some(&bias));
+                if is_rectified {
+                    <Self as Host>::elements_mut(&mut output)
+                        .par_chunks_mut(GRAIN)
+                        .for_each(rectify);
+                }
+                output
             }
         }
     };
@@ -149,6 +188,22 @@ pub(crate) fn grad_of_bias<B: Host>(grad: &FloatTensor<B>) -> FloatTensor<B> {
     B::from_elements(sums, [outputs])
 }
 
+/// The gradient of what was rectified.
+fn grad_where_positive<B: Host>(
+    output: &FloatTensor<B>,
+    mut grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let output = B::elements(output);
+    B::elements_mut(&mut grad)
+        .par_chunks_mut(GRAIN)
+        .zip(output.par_chunks(GRAIN))
+        .for_each(|(grad, output)| keep_where_positive(grad, output));
+    grad
+}
+
+/// Numbers that are worth a thread's while.
+const GRAIN: usize = 1 << 14;
+
 /// Columns that a thread takes at a time.
 const COLUMNS: usize = 512;
 
@@ -160,6 +215,19 @@ fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
 }
 
 vectorized! {
+    /// NaN stays.
+    fn rectify(numbers: &mut [f32]) {
+        for x in numbers {
+            *x = if *x < 0.0 { 0.0 } else { *x };
+        }
+    }
+
+    fn keep_where_positive(grad: &mut [f32], output: &[f32]) {
+        for (grad, output) in zip(grad, output) {
+            *grad = if *output > 0.0 || output.is_nan() { *grad } else { 0.0 };
+        }
+    }
+
     /// Adds the part of each row that starts at `start`.
     fn add_rows(elements: &[f32], columns: usize, start: usize, sums: &mut [f32]) {
         for row in elements.chunks_exact(columns) {

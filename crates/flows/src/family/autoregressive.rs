@@ -23,6 +23,7 @@ use crate::{
     Bijection, FlowSize, ScalarMap, Transformed,
     bijection::check_points,
     conditioner::{BoundConditioner, Conditioner},
+    map::Direction,
     network::{Network, check_widths},
 };
 
@@ -98,11 +99,8 @@ impl Bijection for BoundAutoregressive {
         if z.dims()[0] == 0 {
             return Transformed::identity(z);
         }
-        let (value, log_slope) = (self.conditioner.map).forward(z.clone(), self.conditioner.raw(z));
-        Transformed {
-            value,
-            log_det: log_slope.sum_dim(1).squeeze_dim(1),
-        }
+        let raw = self.conditioner.raw(z.clone());
+        (self.conditioner.map).apply(Direction::Forward, z, 0, raw)
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
@@ -111,23 +109,21 @@ impl Bijection for BoundAutoregressive {
         if rows == 0 {
             return Transformed::identity(y);
         }
-        let (mut z, mut log_det) = (
-            Vec::new(),
-            Tensor::zeros([rows, 1], (&y.device(), y.dtype())),
-        );
+        let map = self.conditioner.map;
+        let (mut z, mut log_det) = (Vec::new(), Tensor::zeros([rows], (&y.device(), y.dtype())));
         for i in 0..dim {
             // What is not known yet is not looked at.
             let unknown = Tensor::zeros([rows, dim - i], (&y.device(), y.dtype()));
             let known = Tensor::cat([z.clone(), vec![unknown]].concat(), 1);
-            let of_i = self.conditioner.raw(known).slice_dim(1, i..i + 1);
-            let (z_i, log_slope) =
-                (self.conditioner.map).inverse(y.clone().slice_dim(1, i..i + 1), of_i);
-            z.push(z_i);
-            log_det = log_det + log_slope;
+            let of_i = i * map.parameters()..(i + 1) * map.parameters();
+            let raw = self.conditioner.raw(known).slice_dim(1, of_i);
+            let start = map.apply(Direction::Inverse, y.clone().slice_dim(1, i..i + 1), 0, raw);
+            z.push(start.value);
+            log_det = log_det + start.log_det;
         }
         Transformed {
             value: Tensor::cat(z, 1),
-            log_det: log_det.squeeze_dim(1),
+            log_det,
         }
     }
 }

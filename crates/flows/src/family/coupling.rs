@@ -22,6 +22,7 @@ use crate::{
     Bijection, FlowSize, ScalarMap, Transformed,
     bijection::check_points,
     conditioner::{BoundConditioner, Conditioner},
+    map::Direction,
     network::{Network, check_widths},
 };
 
@@ -83,23 +84,14 @@ struct BoundCoupling {
 }
 
 impl BoundCoupling {
-    fn apply(
-        &self,
-        points: Tensor<2>,
-        map: impl FnOnce(Tensor<2>, Tensor<3>) -> (Tensor<2>, Tensor<2>),
-    ) -> Transformed {
+    fn apply(&self, direction: Direction, points: Tensor<2>) -> Transformed {
         check_points("a coupling", &points, self.owners(), self.dim);
-        let ([rows, dim], kept) = (points.dims(), self.dim / 2);
-        if rows == 0 {
+        if points.dims()[0] == 0 {
             return Transformed::identity(points);
         }
-        let stays = points.clone().slice_dim(1, 0..kept);
-        let raw = self.conditioner.raw(stays.clone());
-        let (mapped, log_slope) = map(points.slice_dim(1, kept..dim), raw);
-        Transformed {
-            value: Tensor::cat(vec![stays, mapped], 1),
-            log_det: log_slope.sum_dim(1).squeeze_dim(1),
-        }
+        let kept = self.dim / 2;
+        let raw = (self.conditioner).raw(points.clone().slice_dim(1, 0..kept));
+        (self.conditioner.map).apply(direction, points, kept, raw)
     }
 }
 
@@ -113,10 +105,10 @@ impl Bijection for BoundCoupling {
     }
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
-        self.apply(z, |z, raw| self.conditioner.map.forward(z, raw))
+        self.apply(Direction::Forward, z)
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
-        self.apply(y, |y, raw| self.conditioner.map.inverse(y, raw))
+        self.apply(Direction::Inverse, y)
     }
 }

@@ -24,13 +24,13 @@ use burn::tensor::{Tensor, activation::softmax};
 use crate::math::softplus;
 
 /// The spline lies on [-BOUND, BOUND]².
-const BOUND: f64 = 5.0;
+pub const BOUND: f64 = 5.0;
 
 /// Least width and height, as a share of the whole, and least slope.
-const LEAST: f64 = 1e-3;
+pub const LEAST: f64 = 1e-3;
 
 /// ln(e^(1 - LEAST) - 1): where softplus is 1 - LEAST.
-const SLOPE_1: f64 = 0.539_742_417_236_952;
+pub const SLOPE_1: f64 = 0.539_742_417_236_952;
 
 pub(super) fn check(bins: usize) -> Result<(), String> {
     if (1..=500).contains(&bins) {
@@ -82,7 +82,7 @@ pub(super) fn inverse(y: Tensor<2>, raw: Tensor<3>, bins: usize) -> (Tensor<2>, 
 }
 
 /// Far below the square of the least h d.
-const TINY: f64 = 1e-24;
+pub const TINY: f64 = 1e-24;
 
 /// The numbers, 0 where they are outside: what a mask discards still takes part in the gradient.
 fn inside(x: &Tensor<2>) -> (Tensor<2>, Tensor<2, burn::tensor::Bool>) {

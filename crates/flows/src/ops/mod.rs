@@ -10,4 +10,5 @@
 #![cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 
 pub mod gaussian;
+pub mod map;
 pub mod planar;

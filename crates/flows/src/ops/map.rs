@@ -1,0 +1,238 @@
+//! The maps of one number, of all numbers of a batch: one pass over the points and their parameters.
+
+mod affine;
+mod formulas;
+mod spline;
+mod walk;
+
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, TensorMetadata,
+        autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
+    },
+    tensor::Tensor,
+};
+use burn_host::{Host, tracked};
+
+use crate::{ScalarMap, Transformed, map::Direction};
+
+burn_host::fused_on!(Flex: "flex", NdArray: "ndarray");
+
+/// A map of one number at each coordinate from `kept` on.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Autodiff,
+)]
+pub trait MapOps: Backend {
+    /// `points: [rows, dim]` by `raw: [rows, (dim - kept) · parameters]` to `[mapped points | log_det]: [rows, dim + 1]`, in
+    /// `f32`.
+    fn map_points(
+        points: FloatTensor<Self>,
+        raw: FloatTensor<Self>,
+        map: ScalarMap,
+        direction: Direction,
+        kept: usize,
+    ) -> FloatTensor<Self>;
+}
+
+/// The mapped points and the log-determinant, where the backend has the fused operation; shapes as in
+/// [`MapOps::map_points`], with a row at least.
+pub fn map_points(
+    points: &Tensor<2>,
+    raw: &Tensor<2>,
+    map: ScalarMap,
+    direction: Direction,
+    kept: usize,
+) -> Option<Transformed> {
+    let [rows, dim] = points.dims();
+    if !is_fused(points) || !is_fused(raw) {
+        return None;
+    }
+    let (points, raw) = (points.clone().into_dispatch(), raw.clone().into_dispatch());
+    let packed =
+        Tensor::<2>::from_dispatch(Dispatch::map_points(points, raw, map, direction, kept));
+    Some(Transformed {
+        value: packed.clone().slice_dim(1, 0..dim),
+        log_det: packed.slice_dim(1, dim..dim + 1).reshape([rows]),
+    })
+}
+
+impl<B: MapOps + Host, C: CheckpointStrategy> MapOps for Autodiff<B, C> {
+    fn map_points(
+        points: FloatTensor<Self>,
+        raw: FloatTensor<Self>,
+        map: ScalarMap,
+        direction: Direction,
+        kept: usize,
+    ) -> FloatTensor<Self> {
+        let inputs = [points.node(), raw.node()];
+        let (points, raw) = (points.into_primitive(), raw.into_primitive());
+        let packed = B::map_points(points.clone(), raw.clone(), map, direction, kept);
+        let sizes = Sizes::of(&points, kept, map);
+        // What the map itself, forward, takes: a row of it, and whatever comes after.
+        let before = match direction {
+            Direction::Forward => points,
+            Direction::Inverse => packed.clone(),
+        };
+        tracked::<B, C, 2>(inputs, packed, move |grad, [points_want, raw_wants]| {
+            let (of_points, of_raw) = walk::gradients(
+                sizes,
+                direction,
+                &B::elements(&before),
+                &B::elements(&raw),
+                &B::elements(&grad),
+            );
+            let numbers = sizes.mapped() * map.parameters();
+            [
+                points_want.then(|| B::from_elements(of_points, [sizes.rows, sizes.dim])),
+                raw_wants.then(|| B::from_elements(of_raw, [sizes.rows, numbers])),
+            ]
+        })
+    }
+}
+
+macro_rules! on_the_host {
+    ($backend:ty) => {
+        impl MapOps for $backend {
+            fn map_points(
+                points: FloatTensor<Self>,
+                raw: FloatTensor<Self>,
+                map: ScalarMap,
+                direction: Direction,
+                kept: usize,
+            ) -> FloatTensor<Self> {
+                let sizes = Sizes::of(&points, kept, map);
+                let (points, raw) = (Self::elements(&points), Self::elements(&raw));
+                let packed = walk::values(sizes, direction, &points, &raw);
+                Self::from_elements(packed, [sizes.rows, sizes.dim + 1])
+            }
+        }
+    };
+}
+
+#[cfg(feature = "flex")]
+on_the_host!(burn::backend::Flex);
+#[cfg(feature = "ndarray")]
+on_the_host!(burn::backend::NdArray);
+
+/// `rows` points in `dim` dimensions, whose coordinates from `kept` on are mapped.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    rows: usize,
+    dim: usize,
+    kept: usize,
+    map: ScalarMap,
+}
+
+impl Sizes {
+    fn of(points: &impl TensorMetadata, kept: usize, map: ScalarMap) -> Self {
+        let [rows, dim] = points.shape().dims();
+        Self {
+            rows,
+            dim,
+            kept,
+            map,
+        }
+    }
+
+    /// Coordinates that are mapped.
+    fn mapped(&self) -> usize {
+        self.dim - self.kept
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{DType, Device, TensorData};
+
+    use super::*;
+
+    const MAPS: [ScalarMap; 5] = [
+        ScalarMap::Additive,
+        ScalarMap::Affine,
+        ScalarMap::Spline(1),
+        ScalarMap::Spline(2),
+        ScalarMap::Spline(8),
+    ];
+    const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Inverse];
+
+    /// Numbers between -`size` and `size` that look random, and are the same in every float type.
+    fn numbers(n: usize, size: f32) -> Vec<f32> {
+        let number = |i: usize| (i as u32).wrapping_mul(2_654_435_769) as f32 / u32::MAX as f32;
+        (1..=n).map(|i| (2.0 * number(i) - 1.0) * size).collect()
+    }
+
+    /// Value, log-determinant, and the gradients of points and parameters of a weighted sum of both.
+    fn run(
+        map: ScalarMap,
+        direction: Direction,
+        [rows, dim, kept]: [usize; 3],
+        dtype: DType,
+        apply: fn(ScalarMap, Direction, Tensor<2>, usize, Tensor<2>) -> Transformed,
+    ) -> [Vec<f64>; 4] {
+        let device = Device::flex().autodiff();
+        let tensor = |columns: usize, size: f32| {
+            let data = TensorData::new(numbers(rows * columns, size), [rows, columns]);
+            Tensor::<2>::from_data(data.convert_dtype(dtype), (&device, dtype))
+        };
+        // Of a spline some are outside.
+        let points = tensor(dim, 6.0).require_grad();
+        let raw = tensor((dim - kept) * map.parameters(), 3.0).require_grad();
+        let end = apply(map, direction, points.clone(), kept, raw.clone());
+        let loss = (end.value.clone() * tensor(dim, 1.0)).sum()
+            + (end.log_det.clone() * tensor(1, 1.0).squeeze_dim::<1>(1)).sum();
+        let gradients = loss.backward();
+        let list = |data: TensorData| data.iter::<f64>().collect();
+        [
+            list(end.value.into_data()),
+            list(end.log_det.into_data()),
+            list(points.grad(&gradients).unwrap().into_data()),
+            list(raw.grad(&gradients).unwrap().into_data()),
+        ]
+    }
+
+    /// The fused numbers are as far from those of tensor operations in `f64` as those of the same in `f32` are, at most
+    /// several times: other sums round otherwise.
+    #[test]
+    fn the_fused_maps_are_those_of_tensor_operations() {
+        // Of one chunk, and of several whose lanes are not full.
+        for sizes in [[3, 2, 1], [700, 5, 2], [257, 3, 0]] {
+            for (map, direction) in MAPS.iter().flat_map(|map| DIRECTIONS.map(|d| (*map, d))) {
+                let by_tensors = ScalarMap::apply_by_tensor_operations;
+                let exact = run(map, direction, sizes, DType::F64, by_tensors);
+                let rounded = run(map, direction, sizes, DType::F32, by_tensors);
+                let fused = run(map, direction, sizes, DType::F32, ScalarMap::apply);
+                for (i, exact) in exact.iter().enumerate() {
+                    let largest = exact.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
+                    let error = |got: &[f64]| {
+                        let differences = got.iter().zip(exact).map(|(a, b)| (a - b).abs());
+                        differences.fold(0.0, f64::max) / largest
+                    };
+                    let (error, usual) = (error(&fused[i]), error(&rounded[i]));
+                    assert!(
+                        error <= 16.0 * usual + 1e-6,
+                        "{map:?} {direction:?} {sizes:?}, number {i}: {error:e}, by tensors {usual:e}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn at_the_ends_of_a_spline_the_line_goes_on_and_nan_stays() {
+        let device = Device::flex();
+        let ends = [-5.0, 5.0, -f32::INFINITY, f32::INFINITY, f32::NAN];
+        let points = Tensor::<2>::from_data(TensorData::new(ends.to_vec(), [5, 1]), &device);
+        let raw = Tensor::<2>::from_data(TensorData::new(numbers(5 * 23, 3.0), [5, 23]), &device);
+        for direction in DIRECTIONS {
+            let map = ScalarMap::Spline(8);
+            let end = map_points(&points, &raw, map, direction, 0).expect("flex has it");
+            let value: Vec<f32> = end.value.into_data().to_vec().unwrap();
+            let log_det: Vec<f32> = end.log_det.into_data().to_vec().unwrap();
+            assert_eq!(value[..4], ends[..4]);
+            assert!(value[4].is_nan());
+            assert_eq!(log_det, [0.0; 5]);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a map of one number says of itself, for many numbers side by side.
+
+use crate::map::Direction;
+
+/// Numbers side by side: so many that the compiler leaves the loops over them loops, and makes those vectors.
+pub const LANES: usize = 64;
+
+/// A number in each lane.
+pub type Lanes = [f32; LANES];
+
+/// A monotone map y of x by parameters θ, both in lanes.
+///
+/// With ℓ = ln dy/dx, a gradient through the map needs, from g = ∂L/∂y and h = ∂L/∂ℓ,
+///
+/// ```text
+/// ∂L/∂x = g y' + h ∂ℓ/∂x        ∂L/∂θ = g ∂y/∂θ + h ∂ℓ/∂θ
+/// ```
+///
+/// and one through its inverse, which hands on x and -ℓ, from g = ∂L/∂x and h = ∂L/∂(-ℓ), by the implicit function theorem
+///
+/// ```text
+/// ∂L/∂y = (g - h ∂ℓ/∂x) / y'    ∂L/∂θ = -∂L/∂y ∂y/∂θ - h ∂ℓ/∂θ
+/// ```
+///
+/// so that both are one sum over θ, of other weights ([`weights`]).
+pub trait Formulas: Copy {
+    /// θ of each number.
+    fn parameters(self) -> usize;
+
+    /// Numbers in lanes that a call may write to.
+    fn scratch(self) -> usize;
+
+    /// y and ℓ of x, or x and -ℓ of y.
+    fn value(
+        self,
+        direction: Direction,
+        at: &Lanes,
+        theta: &[Lanes],
+        scratch: &mut [Lanes],
+    ) -> (Lanes, Lanes);
+
+    /// What the gradient of the input is, at this x, and that of θ, written to `of_theta`.
+    fn gradient(
+        self,
+        direction: Direction,
+        x: &Lanes,
+        theta: &[Lanes],
+        gradient: (&Lanes, &Lanes),
+        of_theta: &mut [Lanes],
+        scratch: &mut [Lanes],
+    ) -> Lanes;
+}
+
+/// The gradient of the input, and what ∂y/∂θ and ∂ℓ/∂θ are multiplied by, from g, h, y' and ∂ℓ/∂x.
+#[inline(always)]
+pub fn weights(
+    direction: Direction,
+    g: f32,
+    h: f32,
+    slope: f32,
+    slope_of_log: f32,
+) -> (f32, f32, f32) {
+    match direction {
+        Direction::Forward => (g * slope + h * slope_of_log, g, h),
+        Direction::Inverse => {
+            let of_y = (g - h * slope_of_log) / slope;
+            (of_y, -of_y, -h)
+        }
+    }
+}
