@@ -14,17 +14,26 @@ TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 
 
 def programs(what, threads):
-    bench = [os.path.join(TARGET, "debug", "bench")]
-    torch = [sys.executable, os.path.join(HERE, "vae_torch.py"), what]
-    jax = [sys.executable, os.path.join(HERE, "vae_jax.py"), what]
-    ours = {"burn-flows, flex": bench + [what]}
+    bench = [os.path.join(TARGET, "debug", "bench"), what]
+    threads = ["--threads", str(threads)]
+
+    def peer(program, *flags):
+        return [sys.executable, os.path.join(HERE, program), what, *threads, *flags]
+
+    ours = {OURS: bench}
+    if what in ("fit", "sample"):
+        return ours | {
+            "FlowJAX, jit": peer("flow_jax.py"),
+            "zuko, eager": peer("flow_torch.py", "--library", "zuko"),
+            "nflows, eager": peer("flow_torch.py", "--library", "nflows"),
+        }
     if what == "step":
-        ours["floor (products + one pass)"] = bench + ["floor"]
-        ours["the floor in a step's order"] = bench + ["floor-in-order"]
+        ours["floor (products + one pass)"] = [bench[0], "floor"]
+        ours["the floor in a step's order"] = [bench[0], "floor-in-order"]
     return ours | {
-        "JAX, jit": jax + ["--threads", str(threads)],
-        "PyTorch, eager": torch + ["--threads", str(threads)],
-        "PyTorch, compile": torch + ["--threads", str(threads), "--compile"],
+        "JAX, jit": peer("vae_jax.py"),
+        "PyTorch, eager": peer("vae_torch.py"),
+        "PyTorch, compile": peer("vae_torch.py", "--compile"),
     }
 
 
@@ -36,41 +45,60 @@ def cpu():
         return platform.processor()
 
 
+OURS = "burn-flows, flex"
+
+# What is timed: its unit, the sizes of a run, and how often it is timed in a round.
+WHATS = {
+    "step": ("ms a step", {"layers": "0,10,80", "batch": "100"}, 60),
+    "nll": ("images a second", {"layers": "0,10,80", "batch": "20"}, 1),
+    "fit": ("ms a step", {"flows": "realnvp,maf,spline,spline-autoregressive", "latent": "16", "batch": "512"}, 60),
+    "sample": ("ms a batch", {"flows": "realnvp,maf,spline,spline-autoregressive", "latent": "16", "batch": "1000"}, 10),
+}
+
 parser = argparse.ArgumentParser()
-parser.add_argument("--what", choices=["step", "nll"], default="step")
-parser.add_argument("--layers", default="0,10,80")
+parser.add_argument("--what", choices=list(WHATS), default="step")
+parser.add_argument("--layers", help="of the VAE's flow, for step and nll")
+parser.add_argument("--latent", help="dimensions of the points, for fit and sample")
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--repeats", type=int, help="of each size in each round")
 args = parser.parse_args()
 threads = len(os.sched_getaffinity(0))
-repeats = args.repeats or (60 if args.what == "step" else 1)
-batch = 100 if args.what == "step" else 20
+unit, sizes, repeats = WHATS[args.what]
+repeats = args.repeats or repeats
+for name in ("layers", "latent"):
+    given = getattr(args, name)
+    if given is not None and name not in sizes:
+        parser.error(f"--{name}: --what {args.what} doesn't take it")
+    sizes = sizes | ({name: given} if given is not None else {})
+column = "layers" if "layers" in sizes else "flow"
 
 results, peaks = {}, {}
 for round in range(args.rounds):
     for name, command in programs(args.what, threads).items():
-        command = command + ["--layers", args.layers, "--repeats", str(repeats), "--batch", str(batch)]
+        flags = [flag for size, value in sizes.items() for flag in (f"--{size}", value)]
         environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
+        command = [*command, *flags, "--repeats", str(repeats)]
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
         for line in map(json.loads, output.splitlines()):
-            results.setdefault(name, {}).setdefault(line["layers"], []).append(line["median"])
+            results.setdefault(name, {}).setdefault(str(line[column]), []).append(line["median"])
             peaks[name] = max(peaks.get(name, 0), line["peak_mib"] or 0)
         print(f"round {round + 1}: {name}", file=sys.stderr)
 
-layers = [int(k) for k in args.layers.split(",")]
-medians = {name: {k: statistics.median(rounds[k]) for k in layers} for name, rounds in results.items()}
-unit = "ms a step" if args.what == "step" else "images a second"
-print(f"{unit}, batch {batch}; {cpu()}, {threads} threads; medians of {args.rounds} rounds of {repeats}")
-print(f"torch {version('torch')}, jax {version('jax')}, Python {platform.python_version()}")
+columns = list(results[OURS])
+medians = {name: {k: statistics.median(rounds[k]) for k in columns} for name, rounds in results.items()}
+fixed = ", ".join(f"{name} {value}" for name, value in sizes.items() if name in ("latent", "batch"))
+packages = ["jax", "flowjax", "zuko", "nflows", "torch"] if column == "flow" else ["torch", "jax"]
+print(f"{unit}, {fixed}; {cpu()}, {threads} threads; medians of {args.rounds} rounds of {repeats}")
+print(", ".join(f"{package} {version(package)}" for package in packages) + f", Python {platform.python_version()}")
 print()
-print("| | " + " | ".join(f"K = {k}" for k in layers) + " | peak memory, MiB |")
-print("|---|" + "---|" * (len(layers) + 1))
+print("| | " + " | ".join(k if column == "flow" else f"K = {k}" for k in columns) + " | peak memory, MiB |")
+print("|---|" + "---|" * (len(columns) + 1))
 for name, row in medians.items():
-    print(f"| {name} | " + " | ".join(f"{row[k]:.2f}" for k in layers) + f" | {peaks[name]:.0f} |")
+    print(f"| {name} | " + " | ".join(f"{row[k]:.2f}" for k in columns) + f" | {peaks[name]:.0f} |")
 # Round by round, so that a machine that is slow for a while is slow for both.
-ours = results.pop("burn-flows, flex")
+ours = results.pop(OURS)
 for name, rounds in results.items():
     ratios = [
-        statistics.median(a / b if args.what == "step" else b / a for a, b in zip(ours[k], rounds[k])) for k in layers
+        statistics.median(b / a if args.what == "nll" else a / b for a, b in zip(ours[k], rounds[k])) for k in columns
     ]
     print(f"| our time / {name} | " + " | ".join(f"**{ratio:.2f}**" for ratio in ratios) + " | |")

@@ -3,6 +3,7 @@ use burn::{module::Module, tensor::Tensor};
 use crate::{
     ScalarMap,
     network::{BoundNetwork, Network},
+    ops::autoregressive::Parameters,
 };
 
 /// A network under the name of the map whose parameters it makes, which is part of its paths in a record: the same
@@ -60,5 +61,10 @@ impl BoundConditioner {
     /// What `inputs: [n · owners, inputs]`, sample-major, make of the map's parameters, `[n · owners, mapped · parameters]`.
     pub fn raw(&self, inputs: Tensor<2>) -> Tensor<2> {
         self.network.forward(inputs)
+    }
+
+    /// What the inverse of an autoregressive layer takes.
+    pub fn masked(&self) -> Parameters {
+        self.network.masked(self.map)
     }
 }

@@ -9,7 +9,12 @@ use burn::{
 };
 use fused_nn::{affine, affine_relu};
 
-use crate::{math::widened, parameters::leaf};
+use crate::{
+    ScalarMap,
+    math::widened,
+    ops::autoregressive::{Masked, Parameters},
+    parameters::leaf,
+};
 
 /// ReLU layers whose last one starts at 0, so that what they are the parameters of starts as the identity.
 #[derive(Module, Debug)]
@@ -52,7 +57,7 @@ impl Network {
         let outputs: Vec<usize> = (0..dim * each).map(|i| i / each).collect();
         let hidden = hidden
             .iter()
-            .map(|&width| (0..width).map(|j| j * dim / width).collect());
+            .map(|&width| (0..width).map(|j| seen_by(j, dim, width)).collect());
         let sees: Vec<Vec<usize>> = [inputs]
             .into_iter()
             .chain(hidden)
@@ -114,6 +119,16 @@ impl Network {
     }
 }
 
+/// How many of `dim` numbers unit j of a masked layer sees: none to all but the last.
+fn seen_by(j: usize, dim: usize, width: usize) -> usize {
+    j * dim / width
+}
+
+/// How many units of a masked layer see i numbers at most: they are the first.
+pub fn units_that_see(i: usize, dim: usize, width: usize) -> usize {
+    ((i + 1) * width).div_ceil(dim).min(width)
+}
+
 /// Refuses hidden layers of no width.
 pub fn check_widths(hidden: &[usize]) -> Result<(), String> {
     match hidden.contains(&0) {
@@ -136,6 +151,29 @@ impl BoundNetwork {
     /// How many examples the context has; 1 without one.
     pub fn owners(&self) -> usize {
         self.of_context.as_ref().map_or(1, |of| of.dims()[0])
+    }
+
+    /// Of a masked network, what its inverse takes.
+    pub fn masked(&self, map: ScalarMap) -> Parameters {
+        let ((weight, bias), rest) = self.layers.split_first().expect("there is a layer");
+        let bias = bias.clone().unsqueeze_dim::<2>(0);
+        let turned = |weight: &Tensor<2>| weight.clone().transpose().flatten::<1>(0, 1);
+        let of_rest = rest
+            .iter()
+            .flat_map(|(weight, bias)| [turned(weight), bias.clone()]);
+        let [dim, _] = weight.dims();
+        Parameters {
+            first: match &self.of_context {
+                Some(of_context) => of_context.clone() + bias,
+                None => bias,
+            },
+            weights: Tensor::cat([turned(weight)].into_iter().chain(of_rest).collect(), 0),
+            masked: Masked {
+                dim,
+                hidden: rest.iter().map(|(weight, _)| weight.dims()[0]).collect(),
+                map,
+            },
+        }
     }
 
     /// `x: [n · owners, inputs]`, sample-major, to `[n · owners, outputs]`.

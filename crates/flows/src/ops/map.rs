@@ -1,8 +1,8 @@
 //! The maps of one number, of all numbers of a batch: one pass over the points and their parameters.
 
-mod affine;
-mod formulas;
-mod spline;
+pub mod affine;
+pub mod formulas;
+pub mod spline;
 mod walk;
 
 use burn::{

@@ -9,6 +9,7 @@
 // Without a CPU backend nobody calls what is written for them.
 #![cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 
+pub mod autoregressive;
 pub mod gaussian;
 pub mod map;
 pub mod planar;
