@@ -1,5 +1,7 @@
 //! Flows as densities: a step of a fit by maximum likelihood, and samples.
 
+use std::process::ExitCode;
+
 use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor},
@@ -10,7 +12,7 @@ use fused_optim::Adam;
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::json;
 
-use crate::{Args, What, median, normal, peak_mib};
+use crate::{Args, median, normal, peak_mib};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Family {
@@ -37,13 +39,11 @@ impl Family {
     }
 }
 
-pub fn run(args: &Args, device: &Device) {
+/// A line for each of the flows.
+pub fn run(args: &Args, device: &Device, time: fn(&Args, &FlowConfig, &Device) -> f64) -> ExitCode {
     for &family in &args.flows {
         let config = family.config(args.latent.get());
-        let milliseconds = match args.what {
-            What::Fit => fit(args, &config, device),
-            _ => sample(args, &config, device),
-        };
+        let milliseconds = time(args, &config, device);
         let name = family.to_possible_value().expect("none is hidden");
         println!(
             "{}",
@@ -57,10 +57,11 @@ pub fn run(args: &Args, device: &Device) {
             })
         );
     }
+    ExitCode::SUCCESS
 }
 
 /// Milliseconds of a step.
-fn fit(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
+pub fn fit(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
     let device = device.clone().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
     let points = normal(&mut rng, [args.batch.get(), config.dim], &device);
@@ -76,7 +77,7 @@ fn fit(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
 }
 
 /// Milliseconds of the way from the base.
-fn sample(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
+pub fn sample(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
     let mut rng = SmallRng::seed_from_u64(0);
     let flow = config.init(device);
     let noise: Tensor<2> = normal(&mut rng, [args.batch.get(), config.dim], device);

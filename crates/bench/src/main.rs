@@ -124,23 +124,21 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if matches!(args.what, What::Fit | What::Sample) {
-        families::run(&args, &device);
-        return ExitCode::SUCCESS;
-    }
+    let time: fn(&Args, usize, &Device) -> f64 = match args.what {
+        What::Step => step,
+        What::Extras => extras,
+        What::Nll => nll,
+        What::Floor => |args, layers, _| floor(args, layers, true),
+        What::FloorInOrder => |args, layers, _| floor(args, layers, false),
+        What::Stack => |args, layers, device| stack(args, layers, device, Planar::forward),
+        What::StackByTensors => {
+            |args, layers, device| stack(args, layers, device, Planar::forward_by_tensor_operations)
+        }
+        What::Fit => return families::run(&args, &device, families::fit),
+        What::Sample => return families::run(&args, &device, families::sample),
+    };
     for &layers in &args.layers {
-        let median = match args.what {
-            What::Fit | What::Sample => unreachable!("they know no layers of a posterior"),
-            What::Step => step(&args, layers, &device),
-            What::Extras => extras(&args, layers, &device),
-            What::Nll => nll(&args, layers, &device),
-            What::Floor => floor(&args, layers, true),
-            What::FloorInOrder => floor(&args, layers, false),
-            What::Stack => stack(&args, layers, &device, Planar::forward),
-            What::StackByTensors => {
-                stack(&args, layers, &device, Planar::forward_by_tensor_operations)
-            }
-        };
+        let median = time(&args, layers, &device);
         let backend = format!("{:?}", args.backend).to_lowercase();
         println!(
             "{}",

@@ -19,7 +19,7 @@
 //! | [`HouseholderConfig`] | Tomczak & Welling 2016 | yes | yes | itself |
 //! | [`SylvesterConfig`] | van den Berg et al. 2018 | yes | yes | one root a direction |
 //! | [`CouplingConfig`] | Dinh et al. 2014, 2016; Durkan et al. 2019 | yes | conditional | as cheap as forward |
-//! | [`AutoregressiveConfig`] | Kingma et al. 2016, Papamakarios et al. 2017 | yes | conditional | one pass a dimension |
+//! | [`AutoregressiveConfig`] | Kingma et al. 2016, Papamakarios et al. 2017 | yes | conditional | one pass on flex and ndarray, else one a dimension |
 //! | [`LuLinearConfig`], [`ActNormConfig`] | Kingma & Dhariwal 2018 | yes | no | exact |
 //! | [`PermutationConfig`], [`RotationConfig`] | fixed, drawn once | no | no | exact |
 //!

@@ -123,5 +123,7 @@ fn parameter(raw: &Tensor<3>, i: usize) -> Tensor<2> {
 }
 
 fn log_scale(a: Tensor<2>) -> Tensor<2> {
-    a.clone() / a.abs().div_scalar(LARGEST_LOG_SCALE).add_scalar(1.0)
+    // Not `div_scalar`, whose gradient Burn multiplies by a reciprocal in `f32`.
+    let part = a.clone().abs().mul_scalar(LARGEST_LOG_SCALE.recip());
+    a / part.add_scalar(1.0)
 }

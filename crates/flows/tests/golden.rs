@@ -1,15 +1,15 @@
 //! Layers against independent numbers: `golden_families.json` comes from `golden_families.py`, the papers' formulas as
-//! printed, at 60 digits.
+//! printed, at 60 digits; `golden_libraries.json` from `golden_libraries.py`, other libraries with PyTorch's autograd.
 
 mod support;
 
 use burn::{
-    module::{Module, ModuleMapper, Param},
-    tensor::{DType, Device, Tensor},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{DType, Device, Gradients, Tensor},
 };
 use burn_flows::{
-    Bijection, CouplingConfig, FlowConfig, Householder, Radial, ScalarMap, Sylvester,
-    SylvesterBasis,
+    AutoregressiveConfig, Bijection, CouplingConfig, FlowConfig, Householder, Planar,
+    PlanarConstraint, Radial, ScalarMap, Sylvester, SylvesterBasis, Transformed,
 };
 use serde::Deserialize;
 use support::{assert_close, tensor, values};
@@ -99,5 +99,126 @@ impl ModuleMapper for Set<'_> {
             let shape = value.dims();
             tensor(self.0.to_vec(), shape, self.1, &value.device()).require_grad()
         })
+    }
+}
+
+/// A layer of another library.
+#[derive(Deserialize)]
+struct OfLibrary {
+    name: String,
+    kind: String,
+    dim: usize,
+    points: Vec<f64>,
+    raw: Vec<f64>,
+    value: Vec<f64>,
+    log_det: Vec<f64>,
+    /// Of value and log-determinant in the loss, whose gradients are the last two.
+    weights: Vec<f64>,
+    weights_of_log_det: Vec<f64>,
+    of_points: Vec<f64>,
+    of_raw: Vec<f64>,
+}
+
+#[test]
+fn values_and_gradients_of_other_libraries() {
+    let cases: Vec<OfLibrary> =
+        serde_json::from_str(include_str!("golden_libraries.json")).unwrap();
+    for case in cases {
+        for dtype in [DType::F64, DType::F32] {
+            case.check(dtype);
+        }
+    }
+}
+
+impl OfLibrary {
+    fn check(&self, dtype: DType) {
+        let device = Device::flex().autodiff();
+        let rows = self.log_det.len();
+        let points = tensor(self.points.clone(), [rows, self.dim], dtype, &device).require_grad();
+        let raw = tensor(self.raw.clone(), [1, 1, self.raw.len()], dtype, &device).require_grad();
+        let end = |bijection: &dyn Bijection| bijection.forward(points.clone());
+        let layer = |map| self.one_number(map, dtype, &device);
+        let (end, of_raw): (Transformed, Box<dyn Fn(&Gradients) -> Vec<f64>>) =
+            match self.kind.as_str() {
+                "affine" | "spline" | "inverse-spline" => {
+                    let flow = layer(match self.kind.as_str() {
+                        "affine" => ScalarMap::Affine,
+                        _ => ScalarMap::Spline((self.raw.len() + 1) / 3),
+                    });
+                    let end = match self.kind.as_str() {
+                        "inverse-spline" => flow.inverse(points.clone(), None),
+                        _ => flow.forward(points.clone(), None),
+                    };
+                    let of_bias = move |gradients: &Gradients| {
+                        let mut bias = OfBias(gradients, Vec::new());
+                        flow.visit(&mut bias);
+                        bias.1
+                    };
+                    (end, Box::new(of_bias))
+                }
+                kind => {
+                    let parameters = raw.clone();
+                    let end = match kind {
+                        "planar" => end(&Planar::new(parameters, PlanarConstraint::Paper)),
+                        "radial" => end(&Radial::new(parameters)),
+                        "reflection" => end(&Householder::new(parameters)),
+                        "triangular" => end(&Sylvester::new(
+                            parameters,
+                            SylvesterBasis::Triangular,
+                            self.dim,
+                        )),
+                        other => panic!("{other} is none of the kinds"),
+                    };
+                    let raw = raw.clone();
+                    let of_raw = move |gradients: &Gradients| values(raw.grad(gradients).unwrap());
+                    (end, Box::new(of_raw))
+                }
+            };
+        let weights = tensor(self.weights.clone(), [rows, self.dim], dtype, &device);
+        let of_log_det = tensor(self.weights_of_log_det.clone(), [rows], dtype, &device);
+        let loss = (end.value.clone() * weights).sum() + (end.log_det.clone() * of_log_det).sum();
+        let gradients = loss.backward();
+
+        // Some roundings of f64 and f32, which gradients have more of.
+        let tolerance = if dtype == DType::F64 { 1e-13 } else { 1e-5 };
+        let of_points = values(points.grad(&gradients).unwrap());
+        for (which, got, expected, tolerance) in [
+            ("value", values(end.value), &self.value, tolerance),
+            ("log_det", values(end.log_det), &self.log_det, tolerance),
+            (
+                "gradient of points",
+                of_points,
+                &self.of_points,
+                10.0 * tolerance,
+            ),
+            (
+                "gradient of raw",
+                of_raw(&gradients),
+                &self.of_raw,
+                10.0 * tolerance,
+            ),
+        ] {
+            let what = format!("{}, {which} ({dtype:?})", self.name);
+            assert_close(&what, &got, expected, tolerance);
+        }
+    }
+
+    /// A map of one number, whose parameters are the bias of a network that sees nothing.
+    fn one_number(&self, map: ScalarMap, dtype: DType, device: &Device) -> burn_flows::Flow {
+        let hidden = Vec::new();
+        let layer = AutoregressiveConfig { map, hidden };
+        let flow = FlowConfig::new(1, vec![layer.into()]).init(device);
+        flow.map(&mut Set(&self.raw, dtype))
+    }
+}
+
+/// The gradient of the one vector of a network.
+struct OfBias<'a>(&'a Gradients, Vec<f64>);
+
+impl ModuleVisitor for OfBias<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if D == 1 {
+            self.1 = values(param.val().grad(self.0).unwrap());
+        }
     }
 }

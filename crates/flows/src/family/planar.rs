@@ -177,7 +177,7 @@ impl PlanarConstraint {
                 // e^-x - 1 = -tanh(x / 2) (1 + e^-x)
                 let expm1 =
                     near.clone().div_scalar(2.0).tanh() * near.clone().neg().exp().add_scalar(1.0);
-                log1p(expm1.div_scalar(-core::f64::consts::E)) + near - x
+                log1p(expm1.mul_scalar(-core::f64::consts::E.recip())) + near - x
             }
         }
     }
