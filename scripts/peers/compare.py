@@ -13,7 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 
 
-def programs(what, threads):
+def programs(what, threads, flow):
     bench = [os.path.join(TARGET, "debug", "bench"), what]
     threads = ["--threads", str(threads)]
 
@@ -27,6 +27,8 @@ def programs(what, threads):
             "zuko, eager": peer("flow_torch.py", "--library", "zuko"),
             "nflows, eager": peer("flow_torch.py", "--library", "nflows"),
         }
+    if flow not in (None, "planar"):
+        return ours | {"JAX, jit": peer("vae_jax.py")}
     if what == "step":
         ours["floor (products + one pass)"] = [bench[0], "floor"]
         ours["the floor in a step's order"] = [bench[0], "floor-in-order"]
@@ -49,7 +51,7 @@ OURS = "burn-flows, flex"
 
 # What is timed: its unit, the sizes of a run, and how often it is timed in a round.
 WHATS = {
-    "step": ("ms a step", {"layers": "0,10,80", "batch": "100"}, 60),
+    "step": ("ms a step", {"layers": "0,10,80", "batch": "100", "flow": "planar"}, 60),
     "nll": ("images a second", {"layers": "0,10,80", "batch": "20"}, 1),
     "fit": ("ms a step", {"flows": "realnvp,maf,spline,spline-autoregressive", "latent": "16", "batch": "512"}, 60),
     "sample": ("ms a batch", {"flows": "realnvp,maf,spline,spline-autoregressive", "latent": "16", "batch": "1000"}, 10),
@@ -58,6 +60,7 @@ WHATS = {
 parser = argparse.ArgumentParser()
 parser.add_argument("--what", choices=list(WHATS), default="step")
 parser.add_argument("--layers", help="of the VAE's flow, for step and nll")
+parser.add_argument("--flow", help="the VAE's flow, for step: planar, nice, iaf or sylvester-orthogonal, beside JAX")
 parser.add_argument("--latent", help="dimensions of the points, for fit and sample")
 parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--repeats", type=int, help="of each size in each round")
@@ -65,7 +68,7 @@ args = parser.parse_args()
 threads = len(os.sched_getaffinity(0))
 unit, sizes, repeats = WHATS[args.what]
 repeats = args.repeats or repeats
-for name in ("layers", "latent"):
+for name in ("layers", "latent", "flow"):
     given = getattr(args, name)
     if given is not None and name not in sizes:
         parser.error(f"--{name}: --what {args.what} doesn't take it")
@@ -74,7 +77,7 @@ column = "layers" if "layers" in sizes else "flow"
 
 results, peaks = {}, {}
 for round in range(args.rounds):
-    for name, command in programs(args.what, threads).items():
+    for name, command in programs(args.what, threads, sizes.get("flow")).items():
         flags = [flag for size, value in sizes.items() for flag in (f"--{size}", value)]
         environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
         command = [*command, *flags, "--repeats", str(repeats)]
@@ -86,7 +89,7 @@ for round in range(args.rounds):
 
 columns = list(results[OURS])
 medians = {name: {k: statistics.median(rounds[k]) for k in columns} for name, rounds in results.items()}
-fixed = ", ".join(f"{name} {value}" for name, value in sizes.items() if name in ("latent", "batch"))
+fixed = ", ".join(f"{name} {value}" for name, value in sizes.items() if name in ("latent", "batch", "flow"))
 packages = ["jax", "flowjax", "zuko", "nflows", "torch"] if column == "flow" else ["torch", "jax"]
 print(f"{unit}, {fixed}; {cpu()}, {threads} threads; medians of {args.rounds} rounds of {repeats}")
 print(", ".join(f"{package} {version(package)}" for package in packages) + f", Python {platform.python_version()}")

@@ -6,7 +6,7 @@ import resource
 import statistics
 import time
 
-PIXELS, LATENT, UNITS, WINDOW = 784, 40, 400, 4
+PIXELS, LATENT, UNITS, WINDOW, VECTORS = 784, 40, 400, 4, 8
 LN_2_PI = 1.8378770664093453
 
 # Of flows as densities.
@@ -21,6 +21,7 @@ def arguments():
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--flow", default="planar", choices=["planar", "nice", "iaf", "sylvester-orthogonal"])
     parser.add_argument("--compile", action="store_true", help="PyTorch: torch.compile instead of eager")
     parser.add_argument("--device", default="cpu", help="PyTorch: cpu or cuda")
     return parser.parse_args()

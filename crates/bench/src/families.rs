@@ -1,4 +1,4 @@
-//! Flows as densities: a step of a fit by maximum likelihood, and samples.
+//! The flows by name; and flows as densities: a step of a fit by maximum likelihood, and samples.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
-use burn_flows::{DiagonalGaussian, FlowConfig, ScalarMap};
+use burn_flows::{DiagonalGaussian, FlowConfig, ScalarMap, SylvesterBasis};
 use clap::ValueEnum;
 use fused_optim::Adam;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -22,6 +22,31 @@ pub enum Family {
     SplineAutoregressive,
 }
 
+/// Of a VAE.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Posterior {
+    Planar,
+    Nice,
+    Iaf,
+    SylvesterOrthogonal,
+}
+
+impl Posterior {
+    pub fn config(self, dim: usize, layers: usize) -> FlowConfig {
+        match self {
+            Self::Planar => FlowConfig::planar(dim, layers),
+            Self::Nice => FlowConfig::coupling(dim, layers, ScalarMap::Additive, &HIDDEN),
+            Self::Iaf => {
+                FlowConfig::inverse_autoregressive(dim, layers, ScalarMap::Affine, &HIDDEN)
+            }
+            Self::SylvesterOrthogonal => {
+                FlowConfig::sylvester(dim, layers, SylvesterBasis::Orthogonal(VECTORS))
+            }
+        }
+    }
+}
+
+const VECTORS: usize = 8;
 const TRANSFORMS: usize = 5;
 const HIDDEN: [usize; 2] = [64, 64];
 const BINS: usize = 8;

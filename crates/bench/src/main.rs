@@ -12,7 +12,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor, TensorData},
 };
-use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint, Transformed};
+use burn_flows::{Bijection, Planar, PlanarConstraint, Transformed};
 use burn_host::{Matrix, product};
 use clap::{Parser, ValueEnum};
 use flow_vae::{Activation, ImportanceSampling, Likelihood, Vae, VaeConfig};
@@ -53,6 +53,9 @@ struct Args {
     /// Samples an image, of an evaluation
     #[arg(long, default_value = "5000")]
     samples: NonZeroUsize,
+    /// The VAE's posterior
+    #[arg(long, value_enum, default_value = "planar")]
+    flow: families::Posterior,
     /// Flows to fit or to sample
     #[arg(
         long,
@@ -162,7 +165,7 @@ fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
         likelihood: Likelihood::Bernoulli,
         hidden: vec![UNITS],
         activation: Activation::Maxout { window: WINDOW },
-        flow: FlowConfig::planar(args.latent.get(), layers),
+        flow: args.flow.config(args.latent.get(), layers),
     }
     .init(device)
 }
