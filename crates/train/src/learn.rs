@@ -169,9 +169,11 @@ impl<T: Task> Session<T> {
             batch_size, seed, ..
         } = *self.task.settings().training();
         let loader = |role| {
-            let (examples, device) = (self.task.examples(role), self.device.clone());
-            let loader = EpochLoader::new(examples, role, batch_size, seed, self.done + 1, device);
-            Arc::new(loader)
+            let (dataset, batcher) = (self.task.dataset(role), self.task.batcher(role));
+            let (first, device) = (self.done + 1, self.device.clone());
+            Arc::new(EpochLoader::new(
+                dataset, batcher, role, batch_size, seed, first, device,
+            ))
         };
         let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
             .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into());

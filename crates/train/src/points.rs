@@ -173,6 +173,24 @@ impl Points {
         &self.rows.contexts[self.position(index) * width..][..width]
     }
 
+    /// Point `index`, as burn-dataset gives it.
+    fn point(&self, index: usize) -> Point {
+        Point {
+            values: self.row(index).to_vec(),
+            context: self.context(index).to_vec(),
+        }
+    }
+
+    /// Those of some places, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If one is beyond `len()`.
+    pub fn some(&self, indexes: impl IntoIterator<Item = usize>) -> Vec<Point> {
+        let points = indexes.into_iter().map(|index| self.point(index));
+        points.collect()
+    }
+
     /// The place of point `index` in the whole set (training, then validation, then test points): no two parts
     /// share one.
     ///
@@ -200,10 +218,7 @@ impl Points {
 
 impl Dataset<Point> for Points {
     fn get(&self, index: usize) -> Result<Point, DatasetError> {
-        Ok(Point {
-            values: self.row(index).to_vec(),
-            context: self.context(index).to_vec(),
-        })
+        Ok(self.point(index))
     }
 
     fn len(&self) -> usize {
