@@ -36,6 +36,7 @@ use crate::{
   train sample runs/digits-1               pictures
   train report runs/a runs/b               their table, learning curves and a page
   train energy --energy u2                 planar layers against one of the paper's energies
+  train energy --energy u2 --restarts 5    the best of five seeds
   train density --points two-moons         a spline flow fitted to points; or to those of a CSV file
   train sample runs/two-moons-1 --count 9  as many points of it
   train log-prob runs/two-moons-1 new.csv  the log-density of others")]
@@ -228,6 +229,16 @@ pub struct EnergyArgs {
         conflicts_with = "resume"
     )]
     pub anneal: Option<Annealing>,
+
+    /// Fits with so many seeds in all, from --seed on, also after a resume; the best by validation is the one that is
+    /// evaluated and sampled [default: 1]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Training",
+        allow_negative_numbers = true
+    )]
+    pub restarts: Option<NonZeroUsize>,
 
     #[command(flatten)]
     pub run: RunArgs,
@@ -693,6 +704,7 @@ impl Flags for EnergyArgs {
             flow: self.flow.apply(base.flow),
             training: self.training.apply::<Self::Settings>(base.training),
             anneal: self.anneal.unwrap_or(base.anneal),
+            restarts: self.restarts.unwrap_or(base.restarts),
         }
     }
 }

@@ -3,9 +3,10 @@
 pub mod evaluate;
 mod potential;
 pub mod report;
+pub mod restarts;
 pub mod sample;
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::{Result, ensure};
 use burn::{
@@ -44,6 +45,9 @@ const VALID: usize = 5_000;
 /// How far the bound may fall below its best: the wells are some nats deep, and what is outside of the window costs hundreds.
 const RANGE: f64 = 50.0;
 
+/// How much farther from the target than the best of its seeds a fit is in a bad optimum, in nats.
+const BAD: f64 = 0.1;
+
 /// Everything that decides what a run computes, and where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnergySettings {
@@ -53,6 +57,13 @@ pub struct EnergySettings {
     #[serde(flatten)]
     pub training: Training,
     pub anneal: Annealing,
+    /// How many seeds are tried, from that of the training on.
+    #[serde(default = "one")]
+    pub restarts: NonZeroUsize,
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
 }
 
 impl EnergySettings {
@@ -63,6 +74,7 @@ impl EnergySettings {
             flow,
             training: Training::new::<Self>(200, 250, optimizer),
             anneal: Annealing::FreeEnergy,
+            restarts: one(),
         }
     }
 }

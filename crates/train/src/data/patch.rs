@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn places_are_golden() {
         let keys = [(0, 1, 0), (42, 3, 59_999), (FIXED_SEED, FIXED_EPOCH, 5)];
-        let places = keys.map(|(seed, epoch, position)| place(seed, epoch, image.position));
+        let places = keys.map(|(seed, epoch, position)| place(seed, epoch, position));
         assert_eq!(places, [[4, 18], [18, 10], [3, 13]]);
     }
 
