@@ -243,7 +243,8 @@ impl Density {
 /// What maximum likelihood maximises.
 pub const MEASURED: &Measured = &Measured {
     item: "point",
-    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved",
+    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved; \
+             and a logarithm or asinh brings them nearer",
     terms: &[Term {
         name: "log-likelihood",
         column: "log_likelihood",

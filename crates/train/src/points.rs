@@ -1,6 +1,7 @@
 //! Sets of points, standardised, in three parts: what a density is fitted to.
 
 mod built_in;
+mod dimension;
 mod doubts;
 pub mod gaussian;
 mod lines;
@@ -282,9 +283,14 @@ impl PointSplits {
         crc32.finalize()
     }
 
+    /// In words, what is far from all points for training in that of `index`, one of `points`, if anything is.
+    pub fn far(&self, points: &Points, index: usize) -> Option<String> {
+        doubts::of_one(self, points, index)
+    }
+
     /// What speaks against a density of these points, a sentence each; see [`doubts`].
     pub fn warnings(&self) -> Vec<String> {
-        doubts::of(&self.train, &self.standardization)
+        doubts::of(self)
     }
 }
 

@@ -35,6 +35,23 @@ pub enum TableError {
     )]
     NoText,
 
+    /// There are letters in it that UTF-8 has not.
+    #[error(
+        "line {line} is no text in UTF-8, but perhaps in Latin-1: save the file with UTF-8 as its encoding, or convert it, as by \
+         iconv -f latin1 -t utf-8"
+    )]
+    Encoding {
+        /// Where they stand, from 1.
+        line: u64,
+    },
+
+    /// Its first column is the number of the row, as pandas writes it, or has lost its name.
+    #[error(
+        "the first column has no name in the header, as an index has none that pandas wrote: leave it out of the file \
+         (index=False), or name the columns to take with --columns; it is column 1"
+    )]
+    Nameless,
+
     /// There is nothing in it.
     #[error("holds no row of numbers")]
     Empty,
@@ -72,6 +89,8 @@ pub enum TableError {
         "line {line}, {column}: {cell:?} is not a finite number{hint}",
         hint = if is_decimal_comma(cell) {
             "; write a point for its comma"
+        } else if *is_named {
+            "; correct it, or leave the row out"
         } else {
             "; correct it, leave the row out, or name the columns to take with --columns"
         }
@@ -83,6 +102,8 @@ pub enum TableError {
         column: Place,
         /// What stands there.
         cell: String,
+        /// Whether the column was asked for by its name or number.
+        is_named: bool,
     },
 
     /// There are more numbers than this program reads.
@@ -113,7 +134,7 @@ pub enum TableError {
 
     /// A column is asked for, by itself or with all, whose name others have too.
     #[error(
-        "the columns {first} and {second} are both called {name:?}: say by their numbers, with --columns, which to take"
+        "the columns {first} and {second} are both called {name:?}: rename one, or ask for columns by their numbers"
     )]
     Ambiguous {
         /// The name.
@@ -203,14 +224,17 @@ impl Table {
         let line = rows.line(&first);
         let mut is_row = rows.next(&mut row)?;
         let header = Header::of(first, is_row.then_some(&row));
+        if header.has_names && !header.cells.iter().all(is_text) {
+            return Err(TableError::Encoding { line });
+        }
         let (chosen, mut table) = header.choose(columns, context)?;
         match (header.has_names, is_row) {
             (true, false) => return Err(TableError::HeaderAlone { line }),
             (true, true) => {}
-            (false, _) => header.take(&header.cells, &chosen, &mut table.numbers, || line)?,
+            (false, _) => header.take(&header.cells, &chosen, &mut table, || line)?,
         }
         while is_row {
-            header.take(&row, &chosen, &mut table.numbers, || rows.line(&row))?;
+            header.take(&row, &chosen, &mut table, || rows.line(&row))?;
             is_row = rows.next(&mut row)?;
         }
         Ok(table)
@@ -226,7 +250,7 @@ impl Table {
         let (chosen, mut table) = Header::of(names, None).choose(columns, context)?;
         let rows = self.numbers.chunks_exact(self.width());
         table.numbers = rows
-            .flat_map(|row| chosen.iter().map(|&at| row[at]))
+            .flat_map(|row| chosen.columns.iter().map(|&at| row[at]))
             .collect();
         Ok(table)
     }
@@ -284,6 +308,14 @@ fn separator(line: &[u8]) -> u8 {
     separators
         .find(|separator| unquoted.contains(separator))
         .unwrap_or(b',')
+}
+
+/// The columns to take.
+struct Chosen {
+    /// Those of the points, then those of the context.
+    columns: Vec<usize>,
+    /// How many of them, the first, nobody asked for by name or number.
+    not_named: usize,
 }
 
 /// What the first row says of the columns.
@@ -393,6 +425,9 @@ impl Header {
         let others: Vec<usize> = (0..self.width())
             .filter(|&column| !is_taken[column])
             .collect();
+        if self.has_names && others.first() == Some(&0) && self.name(0).is_none() {
+            return Err(TableError::Nameless);
+        }
         for name in others.iter().filter_map(|&column| self.name(column)) {
             if let [first, second, ..] = self.called(name) {
                 return Err(self.ambiguous(*first, *second));
@@ -406,7 +441,7 @@ impl Header {
         &self,
         columns: Option<&[String]>,
         context: &[String],
-    ) -> Result<(Vec<usize>, Table), TableError> {
+    ) -> Result<(Chosen, Table), TableError> {
         let named = columns.unwrap_or_default();
         let mut named_columns = self.find_all(named.iter().chain(context))?;
         let context = named_columns.split_off(named.len());
@@ -416,9 +451,13 @@ impl Header {
                 return Err(TableError::Repeated(self.place(column)));
             }
         }
-        let columns = match columns {
-            Some(_) => named_columns,
-            None => self.others(&is_taken)?,
+        let (columns, not_named) = match columns {
+            Some(_) => (named_columns, 0),
+            None => {
+                let others = self.others(&is_taken)?;
+                let count = others.len();
+                (others, count)
+            }
         };
         if columns.is_empty() {
             return Err(TableError::NoColumn);
@@ -429,17 +468,22 @@ impl Header {
             context: labels(&context),
             numbers: Vec::new(),
         };
-        Ok(([columns, context].concat(), table))
+        let chosen = Chosen {
+            columns: [columns, context].concat(),
+            not_named,
+        };
+        Ok((chosen, table))
     }
 
     /// Adds the chosen numbers of a row that begins in `line`.
     fn take(
         &self,
         row: &ByteRecord,
-        chosen: &[usize],
-        out: &mut Vec<f64>,
+        chosen: &Chosen,
+        table: &mut Table,
         line: impl Fn() -> u64,
     ) -> Result<(), TableError> {
+        let out = &mut table.numbers;
         if row.len() != self.width() {
             return Err(TableError::Length {
                 line: line(),
@@ -447,17 +491,21 @@ impl Header {
                 expected: self.width(),
             });
         }
-        if out.len() + chosen.len() > MAX_NUMBERS {
+        if out.len() + chosen.columns.len() > MAX_NUMBERS {
             return Err(TableError::TooLarge { line: line() });
         }
-        out.try_reserve(chosen.len())
+        out.try_reserve(chosen.columns.len())
             .map_err(|_| TableError::Memory { line: line() })?;
-        for &column in chosen {
+        for (i, &column) in chosen.columns.iter().enumerate() {
             let number = number(&row[column]).filter(|number| number.is_finite());
-            out.push(number.ok_or_else(|| TableError::NotFinite {
-                line: line(),
-                column: self.place(column),
-                cell: text(&row[column]).chars().take(SHOWN).collect(),
+            out.push(number.ok_or_else(|| match is_text(&row[column]) {
+                true => TableError::NotFinite {
+                    line: line(),
+                    column: self.place(column),
+                    cell: text(&row[column]).chars().take(SHOWN).collect(),
+                    is_named: i >= chosen.not_named,
+                },
+                false => TableError::Encoding { line: line() },
             })?);
         }
         Ok(())
@@ -483,6 +531,10 @@ fn listed(names: &[String], all: usize) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+fn is_text(cell: &[u8]) -> bool {
+    str::from_utf8(cell).is_ok()
 }
 
 fn text(cell: &[u8]) -> String {
@@ -669,7 +721,26 @@ mod tests {
             let error = complaint(text);
             assert!(error.contains(said), "{text:?}: {error}");
         }
-        assert!(complaint(b"x\n\xff\n").contains("\"\u{fffd}\" is not"));
+        // "Größe", and a degree sign, in Latin-1; and in a column that nobody asks for.
+        assert!(complaint(b"a,Gr\xf6\xdfe\n1,2\n").contains("line 1 is no text in UTF-8"));
+        assert!(complaint(b"x\n1\n7\xb0\n").contains("line 3 is no text in UTF-8"));
+        assert!(read_chosen(b"a,b\n1,\xb0\n", Some("a"), "").is_ok());
+        // A column that was asked for is not to be left out.
+        for (columns, context, has_advice) in
+            [(None, "", true), (Some("b"), "", false), (None, "b", false)]
+        {
+            let error = read_chosen("a,b\n1,2\n3,x\n", columns, context).unwrap_err();
+            assert_eq!(
+                error.to_string().contains("--columns"),
+                has_advice,
+                "{error}"
+            );
+        }
+        // What pandas makes of a table, unless its index is wanted or not.
+        let indexed = ",a,b\n0,1,2\n1,3,4\n";
+        assert!(complaint(indexed).contains("index=False"));
+        assert!(read_chosen(indexed, Some("a,b"), "").is_ok());
+        assert!(read_chosen(indexed, None, "1").is_ok());
         let utf16: Vec<u8> = "a,b\n1,2\n"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)
