@@ -184,6 +184,10 @@ fn of_column(train: &Points, at: usize, column: &Column) -> Option<String> {
     let (rows, name) = (train.len(), &column.name);
     let counts = counts((0..rows).map(|row| train.row(row)[at]));
     let values = counts.len();
+    // Single ones so far off that in single precision all the rest is one.
+    if values <= FEW_VALUES && counts.get(1).is_some_and(|&(count, _)| count == 1) {
+        return of_tails(train, at, column);
+    }
     if values <= FEW_VALUES && ROWS_PER_VALUE * values <= rows {
         return Some(format!(
             "the column {name:?} has only {values} different values in {rows} rows: a density of them has no bound, and a flow \
