@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use burn_flows::{DiagonalGaussian, FlowConfig, ScalarMap};
-use end_to_end::{Place, number, picture::dark};
+use end_to_end::{Outcome, Place, number, picture::dark};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use rand_distr::StandardNormal;
 use serde_json::Value;
@@ -413,40 +413,41 @@ fn a_gain_that_is_too_good_is_noticed() {
     assert!(evaluated.stderr.contains(&said), "{}", evaluated.stderr);
 }
 
-/// It is the file's, wherever the split put it, and no training's.
+/// It is the file's, wherever the split put it, and no training's: of 200 rows, the fifth is for test, the seventh validates and
+/// the first is for training.
 #[test]
 fn a_point_far_from_all_is_named() {
     let at = Place::new();
-    let mut seen = Vec::new();
-    for row in [10, 20, 30, 40, 50, 60, 70, 80] {
-        let name = format!("far-{row}");
+    let train = |row: usize| {
         let text = gaussian(200);
         let lines = text.lines().enumerate();
         let lines = lines.map(|(i, line)| match i == row {
             true => "1e25,0.1,4\n".to_owned(),
             false => format!("{line}\n"),
         });
-        at.write("points.csv", lines.collect::<String>());
+        at.write(&format!("{row}.csv"), lines.collect::<String>());
         let flags = "--flow maf --layers 2 --epochs 2";
-        let trained = at.train(&format!(
-            "density --points points.csv {flags} --output {name}"
-        ));
-        assert!(trained.stderr.contains("\"x\""), "{}", trained.stderr);
-        if trained.stderr.contains("a test point has") {
-            let evaluated = at.train(&format!("evaluate {name}"));
-            assert!(!evaluated.stderr.contains("diverged"), "{evaluated:#?}");
-            assert_eq!(evaluated.code, Some(1), "{evaluated:#?}");
-            let said = "in the column \"x\", ";
-            assert!(evaluated.stderr.contains(said), "{evaluated:#?}");
-            seen.push("test");
-        } else if trained.stderr.contains("a validation point has") {
-            assert_eq!(trained.code, Some(1), "{trained:#?}");
-            let said = "unlike all for training";
-            assert!(trained.stderr.contains(said), "{trained:#?}");
-            seen.push("validation");
-        } else {
-            assert!(trained.stderr.contains("asinh"), "{}", trained.stderr);
+        at.train(&format!(
+            "density --points {row}.csv {flags} --output {row}"
+        ))
+    };
+    let check = |outcome: &Outcome, said: &[&str]| {
+        for said in said {
+            assert!(outcome.stderr.contains(said), "{said}: {outcome:#?}");
         }
-    }
-    assert!(!seen.is_empty());
+    };
+    check(
+        &train(5),
+        &["in the column \"x\" a test point has", "leave the row out"],
+    );
+    let evaluated = at.train("evaluate 5");
+    assert_eq!(evaluated.code, Some(1), "{evaluated:#?}");
+    check(&evaluated, &["one of them has", "in the column \"x\", "]);
+    assert!(!evaluated.stderr.contains("had diverged"), "{evaluated:#?}");
+
+    let trained = train(7);
+    assert_eq!(trained.code, Some(1), "{trained:#?}");
+    let said = "in the column \"x\" a validation point has";
+    check(&trained, &[said, "unlike all for training"]);
+    check(&train(1), &["in the column \"x\" the middle half", "asinh"]);
 }

@@ -299,6 +299,8 @@ fn a_report_puts_seeds_together_and_draws_the_figure() {
     let size = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
     let (width, height) = (size(16), size(20));
     assert!(width > height && width < 2 * height, "{width} x {height}");
+    // First the wave itself.
+    check_wave(&at.picture("report/figure.png").darkness(0, 0, 120));
     // A report is written over by one of the same runs, and of no others.
     at.train("report s0 s1 s2 other --output report").succeeds();
     at.train("report s0 --output report")
