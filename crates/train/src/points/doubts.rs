@@ -142,11 +142,12 @@ fn of_far(splits: &PointSplits, at: usize, column: &Column) -> Option<String> {
     let from_mean = number.abs();
     (from_mean > FAR && from_mean > FARTHER * learned).then(|| {
         format!(
-            "in the column {name:?} a {what} point has {number}, {from_mean:.0} standard deviations from the mean of the points for \
+            "in the column {name:?} a {what} point has {number}, {from_mean} standard deviations from the mean of the points for \
              training, of which none lies farther than {learned:.1}: that one decides the mean of {what}; correct it, or leave the row \
              out",
             name = column.name,
             number = short(column.to_user(number)),
+            from_mean = short(from_mean),
         )
     })
 }
@@ -161,10 +162,10 @@ pub(super) fn of_one(splits: &PointSplits, points: &Points, index: usize) -> Opt
     let number = f64::from(points.row(index)[at]);
     (number.abs() > FAR).then(|| {
         format!(
-            "{} in the column {:?}, {:.3e} standard deviations from the mean of the points for training",
+            "{} in the column {:?}, {} standard deviations from the mean of the points for training",
             short(column.to_user(number)),
             column.name,
-            number.abs()
+            short(number.abs())
         )
     })
 }
@@ -270,7 +271,10 @@ fn shown(number: f64, std: f64) -> String {
 /// A number in the digits that single precision keeps of it.
 fn short(number: f64) -> String {
     let digits: f64 = format!("{number:.5e}").parse().expect("a number");
-    digits.to_string()
+    match digits == 0.0 || (1e-4..1e9).contains(&digits.abs()) {
+        true => digits.to_string(),
+        false => format!("{digits:e}"),
+    }
 }
 
 #[cfg(test)]
