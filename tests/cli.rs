@@ -60,6 +60,7 @@ fn bare_training_leaves_a_complete_run_folder() {
         [
             "checkpoint",
             "config.json",
+            "curves.svg",
             "lock",
             "metrics.csv",
             "model.bpk",

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use burn_flows::{DiagonalGaussian, FlowConfig, ScalarMap};
-use end_to_end::{Place, number};
+use end_to_end::{Outcome, Place, number, picture::dark};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 use rand_distr::StandardNormal;
 use serde_json::Value;
@@ -91,6 +91,11 @@ fn what_is_given_is_not_fitted() {
     }
     at.train("sample run --count 3")
         .fails(1, &["given x: name a CSV file", "--context"]);
+    // What it says of a bad cell can be done: there is no --columns here.
+    at.write("bad.csv", "x\n1010\nn/a\n");
+    let bad = at.train("sample run --count 3 --context bad.csv");
+    assert!(!bad.stderr.contains("--columns"), "{}", bad.stderr);
+    bad.fails(1, &["bad.csv", "line 3", "\"n/a\""]);
     at.train("sample run --count 3 --context points.png")
         .fails(1, &["points.png"]);
 }
@@ -129,10 +134,36 @@ fn densities_are_those_of_the_units_that_the_points_have() {
     // A parabola is no Gaussian's.
     let row = at.evaluated("run");
     assert!(number(&row, "gain") > 0.1, "{row}");
+    // Points, density and samples are where the mass is: half way across, and in the lower half, below 0.004.
+    let picture = at.picture("run/density.png");
+    let panels = [0, 1, 2].map(|panel| picture.darkness(panel, 0, 300));
+    for panel in &panels {
+        let places = dark(panel, 0.5);
+        let centre = [0, 1].map(|i| {
+            let sum: f64 = places.iter().map(|place| place[i]).sum();
+            sum / places.len() as f64
+        });
+        assert!((centre[0] - 0.5).abs() < 0.1, "{centre:?}");
+        assert!((0.6..0.95).contains(&centre[1]), "{centre:?}");
+    }
+    // They show the same, and not upside down. (Of 200 points the first panel has but some bins.)
+    let flipped: Vec<f64> = panels[2].rchunks(300).flatten().copied().collect();
+    let [same, other] = [&panels[2], &flipped].map(|panel| correlation(&panels[1], panel));
+    assert!(same > 0.8 && other < 0.3, "{same}, {other}");
     at.train("log-prob run points.csv").succeeds();
     at.write("short.csv", "a\n1\n");
     at.train("log-prob run short.csv")
         .fails(1, &["short.csv", "b"]);
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let product = |f: fn(f64, f64) -> f64| -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| f(a - mean_a, b - mean_b)).sum()
+    };
+    product(|a, b| a * b) / (product(|a, _| a * a) * product(|_, b| b * b)).sqrt()
 }
 
 /// Two contexts, of which y follows each in its own way; one column is left, and the default fits it.
@@ -312,6 +343,12 @@ fn bad_points_are_named_and_nothing_is_begun() {
             "",
             "constant",
         ),
+        (
+            "indexed",
+            ",x,y\n".to_owned() + &"0,1,2\n".repeat(30),
+            "",
+            "index=False",
+        ),
         ("unknown", good.clone(), "--context w", "w"),
         ("all", good.clone(), "--context x,y,z", "context"),
         (
@@ -355,4 +392,62 @@ fn a_density_without_bound_is_noticed() {
         "{}",
         evaluated.stderr
     );
+}
+
+/// As of a spike and a few points around it: nothing is wrong with the fit, and the gain says little.
+#[test]
+fn a_gain_that_is_too_good_is_noticed() {
+    let at = Place::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut points = "x\n".to_owned();
+    for i in 0..5_000 {
+        let width = if i % 100 == 0 { 1.0 } else { 1e-5 };
+        writeln!(points, "{}", width * rng.sample::<f64, _>(StandardNormal)).unwrap();
+    }
+    at.write("points.csv", points);
+    at.train("density --points points.csv --layers 3 --epochs 30 --output run");
+    let evaluated = at.train("evaluate run");
+    let gain = at.numbers("run/evaluations.csv", "gain")[0];
+    assert!(gain > 4.6, "{gain}");
+    let said = format!("{gain:.1} nats above a Gaussian's");
+    assert!(evaluated.stderr.contains(&said), "{}", evaluated.stderr);
+}
+
+/// It is the file's, wherever the split put it, and no training's: of 200 rows, the fifth is for test, the seventh validates and
+/// the first is for training.
+#[test]
+fn a_point_far_from_all_is_named() {
+    let at = Place::new();
+    let train = |row: usize| {
+        let text = gaussian(200);
+        let lines = text.lines().enumerate();
+        let lines = lines.map(|(i, line)| match i == row {
+            true => "1e25,0.1,4\n".to_owned(),
+            false => format!("{line}\n"),
+        });
+        at.write(&format!("{row}.csv"), lines.collect::<String>());
+        let flags = "--flow maf --layers 2 --epochs 2";
+        at.train(&format!(
+            "density --points {row}.csv {flags} --output {row}"
+        ))
+    };
+    let check = |outcome: &Outcome, said: &[&str]| {
+        for said in said {
+            assert!(outcome.stderr.contains(said), "{said}: {outcome:#?}");
+        }
+    };
+    check(
+        &train(5),
+        &["in the column \"x\" a test point has", "leave the row out"],
+    );
+    let evaluated = at.train("evaluate 5");
+    assert_eq!(evaluated.code, Some(1), "{evaluated:#?}");
+    check(&evaluated, &["one of them has", "in the column \"x\", "]);
+    assert!(!evaluated.stderr.contains("had diverged"), "{evaluated:#?}");
+
+    let trained = train(7);
+    assert_eq!(trained.code, Some(1), "{trained:#?}");
+    let said = "in the column \"x\" a validation point has";
+    check(&trained, &[said, "unlike all for training"]);
+    check(&train(1), &["in the column \"x\" the middle half", "asinh"]);
 }

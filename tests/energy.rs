@@ -1,6 +1,6 @@
 //! `train energy`: the distance from a distribution whose constant is known by quadrature.
 
-use end_to_end::{Place, number};
+use end_to_end::{Place, number, picture::dark};
 
 /// Of the wave, whose constant is known in closed form, and quickly.
 const WAVE: &str = "energy --energy u2 --layers 8 --epochs 120";
@@ -71,7 +71,128 @@ fn layers_come_close_and_the_estimates_agree() {
     let elbo = column("valid_elbo");
     assert!((elbo - (column("valid_entropy") - column("valid_energy"))).abs() < 1e-4);
     assert!((elbo - number(&flow, "elbo")).abs() < 0.05, "{elbo}");
-    assert!(at.path("flow/energy.png").exists());
+
+    // The target, the density and its samples are each where the wave is: what is more than half as dark as the darkest within
+    // two standard deviations of it, where the density is down to an eighth. And over the whole width.
+    let picture = at.picture("flow/energy.png");
+    for panel in 0..3 {
+        check_wave(&picture.darkness(panel, 0, 240));
+    }
+    let curves = at.text("flow/curves.svg");
+    for word in [
+        "ELBO",
+        "class=\"h0 d0 training\"",
+        "class=\"h0 d0 validation\"",
+    ] {
+        assert!(curves.contains(word), "{word} in {curves}");
+    }
+}
+
+#[track_caller]
+fn check_wave(darkness: &[f64]) {
+    let places = dark(darkness, 0.5);
+    let points = places.iter().map(|[x, y]| [8.0 * x - 4.0, 4.0 - 8.0 * y]);
+    let on_wave = points.clone().filter(|[z1, z2]| {
+        let wave = (std::f64::consts::PI / 2.0 * z1).sin();
+        (z2 - wave).abs() < 0.8
+    });
+    let share = on_wave.count() as f64 / places.len() as f64;
+    assert!(share > 0.95, "{share} of the ink is on the wave");
+    for side in [-1.0, 1.0] {
+        let far = points.clone().filter(|[z1, _]| z1 * side > 2.0).count();
+        assert!(10 * far > places.len(), "{far} of {}", places.len());
+    }
+}
+
+#[test]
+fn of_several_seeds_the_best_is_taken() {
+    let at = Place::new();
+    // Two layers: of ten seeds seven are in a bad optimum (experiments/figure3).
+    let flags = "--energy u2 --layers 2 --epochs 40 --anneal none";
+    at.train(&format!(
+        "energy {flags} --restarts 2 --seed 4 --output some"
+    ))
+    .succeeds();
+    assert_eq!(
+        at.names("some"),
+        ["config.json", "lock", "seed-4", "seed-5"]
+    );
+    // Each is what it would be by itself.
+    at.train(&format!("energy {flags} --seed 5 --output alone"))
+        .succeeds();
+    assert_eq!(at.pack("some/seed-5/model.bpk"), at.pack("alone/model.bpk"));
+
+    // Killed in the middle of more of them, they become what they would have.
+    let mut more = at.start("energy --resume some --restarts 4");
+    more.wait_for("training in some/seed-6");
+    more.wait_for("epoch  3/40");
+    more.kill();
+    at.train("evaluate some").succeeds();
+    let said = at.train("energy --resume some").succeeds().stdout;
+    assert!(!said.contains("some/seed-5:"), "{said}");
+    at.train(&format!(
+        "energy {flags} --restarts 4 --seed 4 --output all"
+    ))
+    .succeeds();
+    for seed in 4..8 {
+        let [some, all] = ["some", "all"].map(|run| format!("{run}/seed-{seed}/model.bpk"));
+        assert_eq!(at.pack(&some), at.pack(&all));
+    }
+
+    // The best is that with the highest bound on the validation points, and how many are worse is what is said.
+    let elbo = |seed: u64| {
+        let all = at.numbers(&format!("some/seed-{seed}/metrics.csv"), "valid_elbo");
+        all.into_iter().fold(f64::NEG_INFINITY, f64::max)
+    };
+    let best = (4..8).max_by(|a, b| elbo(*a).total_cmp(&elbo(*b))).unwrap();
+    let bad = (4..8).filter(|&seed| elbo(seed) < elbo(best) - 0.1).count();
+    assert!(bad > 0);
+    let line = format!("the best of 4 fits is that of seed {best}; {bad} ");
+    assert!(said.contains(&line), "{line}: {said}");
+    at.train("evaluate some").succeeds();
+    let kl = number(&at.evaluated("some"), "kl");
+    let alone = number(&at.evaluated(&format!("some/seed-{best}")), "kl");
+    assert_eq!(kl, alone);
+    let sampled = |run: &str| {
+        at.train(&format!("sample {run} --count 3"))
+            .succeeds()
+            .stdout
+    };
+    assert_eq!(sampled("some"), sampled(&format!("some/seed-{best}")));
+    // A report has all of them.
+    let table = at.train("report some --output report").succeeds().stdout;
+    assert!(table.contains("| u2 | planar, K = 2 | 4 |"), "{table}");
+    at.train("report some --output report").succeeds();
+
+    for (flags, named) in [
+        ("--resume some --restarts 3", "4"),
+        ("--resume alone --restarts 3", "--config alone/config.json"),
+        ("--restarts 0", "--restarts"),
+        ("--restarts 2 --seed 18446744073709551615", "--seed"),
+    ] {
+        let outcome = at.train(&format!("energy {flags}"));
+        assert!(outcome.stderr.contains(named), "{flags}: {outcome:#?}");
+        assert_ne!(outcome.code, Some(0));
+    }
+    assert!(!at.path("runs").exists());
+}
+
+/// A rate at which most fits end in nothing; one that diverges is told of and the rest is tried.
+#[test]
+fn a_seed_that_diverges_is_passed_over() {
+    let at = Place::new();
+    let flags = "--energy u2 --flow realnvp --layers 4 --epochs 2 --anneal none --lr-warm-up 0";
+    let outcome = at.train(&format!(
+        "energy {flags} --lr 1000 --restarts 2 --output run"
+    ));
+    assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+    for said in [
+        "seed 0: training stopped",
+        "seed 1: training stopped",
+        "error: no fit",
+    ] {
+        assert!(outcome.stderr.contains(said), "{said}: {outcome:#?}");
+    }
 }
 
 #[test]
@@ -178,6 +299,8 @@ fn a_report_puts_seeds_together_and_draws_the_figure() {
     let size = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
     let (width, height) = (size(16), size(20));
     assert!(width > height && width < 2 * height, "{width} x {height}");
+    // First the wave itself.
+    check_wave(&at.picture("report/figure.png").darkness(0, 0, 120));
     // A report is written over by one of the same runs, and of no others.
     at.train("report s0 s1 s2 other --output report").succeeds();
     at.train("report s0 --output report")

@@ -111,6 +111,10 @@ fn posterior() {
     let at = Place::new();
     let outcome = run(&at, "posterior", None).succeeds();
 
+    // Hamiltonian Monte Carlo is best off at about 65 % (Neal 2011), and worth its name while most moves are taken and some not.
+    let accepted = numbers(&outcome, "accepted")[0];
+    assert!((60.0..99.9).contains(&accepted), "{accepted}");
+
     let bounds = ["Gaussian", "planar", "IAF"].map(|q| numbers(&outcome, &format!("{q}: ELBO")));
     let (elbo, evidence) = (
         bounds.each_ref().map(|b| b[0]),

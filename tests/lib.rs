@@ -3,6 +3,7 @@
 mod cifar;
 mod devices;
 mod idx;
+pub mod picture;
 mod program;
 mod tensors;
 
@@ -105,6 +106,12 @@ impl Place {
         let path = self.path(file);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, bytes).expect("a written file");
+    }
+
+    /// A picture.
+    #[track_caller]
+    pub fn picture(&self, file: &str) -> picture::Picture {
+        picture::Picture::of(&self.bytes(file))
     }
 
     /// Every file below here, with its bytes.

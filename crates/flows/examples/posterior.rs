@@ -21,7 +21,7 @@ use burn::{
 };
 use burn_flows::{DiagonalGaussian, Flow, FlowConfig, FlowDistribution, ScalarMap};
 use support::{
-    falling,
+    compare, falling, hmc,
     irises::{self, PRIOR, WEIGHTS},
     moments_of_each, picture, tensor, values,
 };
@@ -38,7 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let reference = irises::monte_carlo(&flowers, DRAWS, 0);
     let exact = moments_of_each(&reference);
-    println!("mean and standard deviation of each weight\nMonte Carlo\n  {exact:5.2?}");
+    let accepted = 100.0 * hmc::accepted(&reference);
+    println!(
+        "mean and standard deviation of each weight\nMonte Carlo, {accepted:.1} % accepted\n  {exact:5.2?}"
+    );
     println!("the same from another seed");
     compare(
         &moments_of_each(&irises::monte_carlo(&flowers, DRAWS, 1)),
@@ -118,19 +121,4 @@ fn log_joint(weights: &Tensor<2>, flowers: &[[f64; WEIGHTS]]) -> Tensor<1> {
     let log_var = Tensor::full([1, WEIGHTS], 2.0 * PRIOR.ln(), &weights.device());
     let prior = DiagonalGaussian::new(log_var.zeros_like(), log_var);
     log_likelihood.squeeze_dim::<1>(1) + prior.log_prob(weights.clone())
-}
-
-/// Prints how far moments are from the exact ones, in standard deviations and in per cent.
-fn compare(got: &[(f64, f64); WEIGHTS], exact: &[(f64, f64); WEIGHTS]) {
-    let mut worst = [0.0_f64; 2];
-    for (got, exact) in got.iter().zip(exact) {
-        worst[0] = worst[0].max((got.0 - exact.0).abs() / exact.1);
-        worst[1] = worst[1].max((got.1 / exact.1 - 1.0).abs());
-    }
-    println!("  {got:5.2?}");
-    println!(
-        "  means off by {:.3} sd, sds by {:.1} %, at most",
-        worst[0],
-        100.0 * worst[1]
-    );
 }

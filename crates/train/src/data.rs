@@ -19,6 +19,7 @@ use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use burn::data::dataset::{Dataset, DatasetError};
 use serde::{Deserialize, Serialize};
 
 use amat::AmatError;
@@ -38,6 +39,32 @@ pub struct Images {
     /// The pixels of the whole data set, of which this is a part.
     pixels: Arc<Vec<u8>>,
     range: Range<usize>,
+}
+
+/// An image by itself, as burn-dataset gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// Its bytes in its file.
+    pub bytes: Vec<u8>,
+    /// Its place in the whole data set (training, then validation, then test images): what its random numbers are keyed by,
+    /// so that no two splits share a stream.
+    pub position: usize,
+}
+
+impl Image {
+    /// Writes what the model sees of it into `out`, as it is in `epoch` of a run with `seed`: one colour after the other, row
+    /// by row. With a binarisation they are zeros and ones, without one a patch of numbers between 0 and 1, for which the
+    /// image has to be of CIFAR-10.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is not as long as that.
+    pub fn see(&self, binarization: Option<Binarization>, seed: u64, epoch: u64, out: &mut [f32]) {
+        match binarization {
+            Some(how) => how.apply(self, seed, epoch, out),
+            None => patch::cut(self, seed, epoch, out),
+        }
+    }
 }
 
 /// What an image is, and what the model sees of it.
@@ -113,24 +140,15 @@ impl Images {
         }
     }
 
-    /// Writes what the model sees of image `index` into `out`, as it is in `epoch` of a run with `seed`:
-    /// `pixels_per_image` numbers, one colour after the other, row by row. With a binarisation they are zeros and ones,
-    /// without one a patch of numbers between 0 and 1, for which the images have to be of CIFAR-10.
+    /// Image `index`, as burn-dataset gives it.
     ///
     /// # Panics
     ///
     /// If `index >= len()`.
-    pub fn see(
-        &self,
-        index: usize,
-        binarization: Option<Binarization>,
-        seed: u64,
-        epoch: u64,
-        out: &mut [f32],
-    ) {
-        match binarization {
-            Some(how) => how.apply(self, index, seed, epoch, out),
-            None => patch::cut(self, index, seed, epoch, out),
+    pub fn image(&self, index: usize) -> Image {
+        Image {
+            bytes: self.get(index).to_vec(),
+            position: self.position(index),
         }
     }
 
@@ -145,8 +163,7 @@ impl Images {
         &self.pixels[start..start + size]
     }
 
-    /// The place of image `index` in the whole data set (training, then validation, then test
-    /// images): what its random numbers are keyed by, so that no two splits share a stream.
+    /// The place of image `index` in the whole data set; see [`Image::position`].
     ///
     /// # Panics
     ///
@@ -167,6 +184,16 @@ impl Images {
             range: self.range.start + range.start..self.range.start + range.end,
             ..self.clone()
         }
+    }
+}
+
+impl Dataset<Image> for Images {
+    fn get(&self, index: usize) -> Result<Image, DatasetError> {
+        Ok(self.image(index))
+    }
+
+    fn len(&self) -> usize {
+        self.len()
     }
 }
 

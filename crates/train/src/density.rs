@@ -4,8 +4,11 @@ pub mod evaluate;
 pub mod log_prob;
 pub mod sample;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use burn::{
+    data::dataset::Dataset,
     module::Module,
     tensor::{Device, Tensor, TensorData},
 };
@@ -16,11 +19,11 @@ use crate::{
     config::{Training, nearest_saved},
     flow::{FlowName, FlowSettings},
     learn::{
-        loader::{Batch, Examples, Role, StepNumber},
+        loader::{Batch, Batcher, Role, StepNumber},
         optimizer::OptimizerName,
         watch::Watch,
     },
-    points::{self, BuiltIn, PointSplits, Points, PointsName},
+    points::{self, BuiltIn, Point, PointSplits, Points, PointsName},
     run::{RunDir, trained::Trained},
     task::{Measured, Model, Score, Settings, Task, TaskName, Term},
     terminal::warn,
@@ -114,7 +117,7 @@ impl DensityTask {
 impl Task for DensityTask {
     type Settings = DensitySettings;
     type Model = Density;
-    type Examples = Points;
+    type Batcher = PointBatcher;
 
     fn open(settings: DensitySettings) -> Result<Self> {
         settings.training.validate(1.0)?;
@@ -191,11 +194,15 @@ impl Task for DensityTask {
         }
     }
 
-    fn examples(&self, role: Role) -> Points {
-        match role {
+    fn dataset(&self, role: Role) -> Arc<dyn Dataset<Point>> {
+        Arc::new(match role {
             Role::Train => self.points.train.clone(),
             Role::Valid => self.points.valid.clone(),
-        }
+        })
+    }
+
+    fn batcher(&self, _: Role) -> PointBatcher {
+        PointBatcher
     }
 
     fn watch(&self) -> Watch {
@@ -236,7 +243,8 @@ impl Density {
 /// What maximum likelihood maximises.
 pub const MEASURED: &Measured = &Measured {
     item: "point",
-    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved",
+    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved; \
+             and a logarithm or asinh brings them nearer",
     terms: &[Term {
         name: "log-likelihood",
         column: "log_likelihood",
@@ -276,15 +284,16 @@ impl Batch for PointBatch {
     }
 }
 
-impl Examples for Points {
+/// Puts points together as they are.
+#[derive(Clone)]
+pub struct PointBatcher;
+
+impl Batcher for PointBatcher {
+    type Item = Point;
     type Batch = PointBatch;
 
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn batch(&self, indexes: &[usize], _: Role, at: StepNumber, device: &Device) -> PointBatch {
-        let (points, context) = tensors(self, indexes.iter().copied(), device);
+    fn batch(&self, items: Vec<Point>, _: Role, at: StepNumber, device: &Device) -> PointBatch {
+        let (points, context) = tensors(&items, device);
         PointBatch {
             points,
             context,
@@ -293,26 +302,17 @@ impl Examples for Points {
     }
 }
 
-/// Some points, `[n, dim]`, and their contexts, `[n, width]`, where they have any.
-fn tensors(
-    points: &Points,
-    indexes: impl ExactSizeIterator<Item = usize> + Clone,
-    device: &Device,
-) -> (Tensor<2>, Option<Tensor<2>>) {
-    let rows = indexes.len();
-    let tensor = |numbers: Vec<f32>, width| {
-        Tensor::from_data(TensorData::new(numbers, [rows, width]), device)
+/// Some points, one at least, `[n, dim]`, and their contexts, `[n, width]`, where they have any.
+fn tensors(points: &[Point], device: &Device) -> (Tensor<2>, Option<Tensor<2>>) {
+    let tensor = |of: fn(&Point) -> &[f32]| {
+        let width = of(&points[0]).len();
+        let numbers: Vec<f32> = points.iter().flat_map(of).copied().collect();
+        (width > 0)
+            .then(|| Tensor::from_data(TensorData::new(numbers, [points.len(), width]), device))
     };
-    let numbers = |of: fn(&Points, usize) -> &[f32]| {
-        (indexes.clone())
-            .flat_map(|index| of(points, index).iter().copied())
-            .collect()
-    };
-    let context = match points.context_dim() {
-        0 => None,
-        width => Some(tensor(numbers(Points::context), width)),
-    };
-    (tensor(numbers(Points::row), points.dim()), context)
+    let context = tensor(|point| &point.context);
+    let points = tensor(|point| &point.values).expect("a point has a number");
+    (points, context)
 }
 
 impl Trained<DensityTask> {
@@ -326,7 +326,7 @@ impl Trained<DensityTask> {
         let at_once = self.at_once();
         for start in (0..points.len()).step_by(at_once) {
             let some = start..points.len().min(start + at_once);
-            let (points, context) = tensors(points, some, &self.device);
+            let (points, context) = tensors(&points.some(some), &self.device);
             let log_probs = self.model.log_prob(points, context);
             all.extend(log_probs.try_into_data()?.iter::<f64>());
         }

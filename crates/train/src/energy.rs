@@ -3,10 +3,14 @@
 pub mod evaluate;
 mod potential;
 pub mod report;
+pub mod restarts;
 pub mod sample;
+
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::{Result, ensure};
 use burn::{
+    data::dataset::{Dataset, DatasetError},
     module::{Module, Param},
     tensor::{Device, Tensor, TensorData},
 };
@@ -18,7 +22,7 @@ use crate::{
     config::{Training, nearest_saved},
     flow::{FlowName, FlowSettings},
     learn::{
-        loader::{Batch, Examples, Role, StepNumber},
+        loader::{Batch, Batcher, Role, StepNumber},
         optimizer::OptimizerName,
         watch::Watch,
     },
@@ -41,6 +45,9 @@ const VALID: usize = 5_000;
 /// How far the bound may fall below its best: the wells are some nats deep, and what is outside of the window costs hundreds.
 const RANGE: f64 = 50.0;
 
+/// How much farther from the target than the best of its seeds a fit is in a bad optimum, in nats.
+const BAD: f64 = 0.1;
+
 /// Everything that decides what a run computes, and where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnergySettings {
@@ -50,6 +57,13 @@ pub struct EnergySettings {
     #[serde(flatten)]
     pub training: Training,
     pub anneal: Annealing,
+    /// How many seeds are tried, from that of the training on.
+    #[serde(default = "one")]
+    pub restarts: NonZeroUsize,
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
 }
 
 impl EnergySettings {
@@ -60,6 +74,7 @@ impl EnergySettings {
             flow,
             training: Training::new::<Self>(200, 250, optimizer),
             anneal: Annealing::FreeEnergy,
+            restarts: one(),
         }
     }
 }
@@ -113,7 +128,7 @@ pub struct EnergyTask {
 impl Task for EnergyTask {
     type Settings = EnergySettings;
     type Model = Approximation;
-    type Examples = Noise;
+    type Batcher = NoiseBatcher;
 
     fn open(settings: EnergySettings) -> Result<Self> {
         settings.training.validate(1.0)?;
@@ -157,21 +172,21 @@ impl Task for EnergyTask {
         }
     }
 
-    fn examples(&self, role: Role) -> Noise {
-        let Training {
-            batch_size, seed, ..
-        } = self.settings.training;
-        let (count, anneal) = match role {
-            Role::Train => (
-                UPDATES.saturating_mul(batch_size.get()),
-                self.settings.anneal,
-            ),
-            Role::Valid => (VALID, Annealing::None),
-        };
-        Noise {
-            count,
-            seed,
-            anneal,
+    fn dataset(&self, role: Role) -> Arc<dyn Dataset<usize>> {
+        let batch_size = self.settings.training.batch_size.get();
+        Arc::new(Numbers(match role {
+            Role::Train => UPDATES.saturating_mul(batch_size),
+            Role::Valid => VALID,
+        }))
+    }
+
+    fn batcher(&self, role: Role) -> NoiseBatcher {
+        NoiseBatcher {
+            seed: self.settings.training.seed,
+            anneal: match role {
+                Role::Train => self.settings.anneal,
+                Role::Valid => Annealing::None,
+            },
         }
     }
 
@@ -248,10 +263,22 @@ impl Model for Approximation {
     }
 }
 
-/// Noise that points are made of, other in each epoch of training.
+/// The points of an epoch, of which nothing is known beforehand but their numbers, from 0.
+struct Numbers(usize);
+
+impl Dataset<usize> for Numbers {
+    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+        Ok(index)
+    }
+
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// Draws noise that points are made of, other in each epoch of training.
 #[derive(Clone)]
-pub struct Noise {
-    count: usize,
+pub struct NoiseBatcher {
     /// The seed of the run.
     seed: u64,
     anneal: Annealing,
@@ -271,18 +298,15 @@ impl Batch for NoiseBatch {
     }
 }
 
-impl Examples for Noise {
+impl Batcher for NoiseBatcher {
+    type Item = usize;
     type Batch = NoiseBatch;
 
-    fn len(&self) -> usize {
-        self.count
-    }
-
-    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> NoiseBatch {
-        let (epoch, some) = (role.key_epoch(at.epoch), indexes.iter().copied());
-        let noise = normal_rows(self.seed, role.noise(), epoch, some, DIM);
+    fn batch(&self, items: Vec<usize>, role: Role, at: StepNumber, device: &Device) -> NoiseBatch {
+        let (epoch, rows) = (role.key_epoch(at.epoch), items.len());
+        let noise = normal_rows(self.seed, role.noise(), epoch, items.into_iter(), DIM);
         NoiseBatch {
-            noise: Tensor::from_data(TensorData::new(noise, [indexes.len(), DIM]), device),
+            noise: Tensor::from_data(TensorData::new(noise, [rows, DIM]), device),
             at,
             anneal: self.anneal,
         }
@@ -294,19 +318,18 @@ mod tests {
     use super::*;
     use crate::random::{FIXED_EPOCH, Purpose, fill_normal, stream};
 
-    fn batch(noise: &Noise, role: Role, epoch: usize, step: usize) -> NoiseBatch {
+    fn batch(noise: &NoiseBatcher, role: Role, epoch: usize, step: usize) -> NoiseBatch {
         let at = StepNumber {
             epoch,
             step,
             steps: UPDATES,
         };
-        noise.batch(&[3, 5], role, at, &Device::flex())
+        noise.batch(vec![3, 5], role, at, &Device::flex())
     }
 
     #[test]
     fn validation_has_the_same_noise_in_each_epoch_and_none_of_training() {
-        let noise = Noise {
-            count: 10,
+        let noise = NoiseBatcher {
             seed: 7,
             anneal: Annealing::None,
         };
@@ -330,8 +353,7 @@ mod tests {
     fn the_bound_is_maximised_when_the_annealing_is_over() {
         let task = EnergyTask::open(EnergySettings::default()).unwrap();
         let model = task.model(&Device::flex());
-        let noise = Noise {
-            count: 10,
+        let noise = NoiseBatcher {
             seed: 0,
             anneal: Annealing::FreeEnergy,
         };

@@ -11,7 +11,7 @@ use crate::{
     cli::EvaluateArgs,
     density, energy,
     run::{RunDir, trained::Trained},
-    task::{Settings, Task, TaskName},
+    task::{Model, Settings, Task, TaskName},
     terminal::{print, warn},
     vae,
 };
@@ -88,7 +88,7 @@ struct Evaluated<R> {
     row: R,
 }
 
-/// Evaluates runs one after the other, with their settings as they are `here`: prints each, or in the end all as one JSON
+/// Evaluates runs one after the other, of fits with several seeds the best by validation, with their settings as they are `here`: prints each, or in the end all as one JSON
 /// object, and adds each to its run's `evaluations.csv`.
 ///
 /// # Errors
@@ -101,7 +101,7 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
 ) -> Result<()> {
     let mut evaluated = Vec::new();
     for path in &args.runs {
-        let run = RunDir::open(path)?;
+        let run = RunDir::open(path)?.best_fit(T::Model::MEASURED)?;
         let settings = here(run.settings()?);
         let device = settings.training().backend.device()?;
         let epoch = args.epoch.map(|epoch| epoch.get());

@@ -31,7 +31,7 @@ use crate::{
     heap::peak,
     learn::{
         learner::Trainee,
-        loader::{Examples, Role, StepNumber},
+        loader::{Batcher, Role, StepNumber},
         rate::{Rate, Schedule},
     },
     run::{
@@ -41,7 +41,7 @@ use crate::{
         pack,
     },
     task::Task,
-    vae::{MEASURED, SeenImages, VaeSettings, VaeTask, report},
+    vae::{ImageBatcher, MEASURED, VaeSettings, VaeTask, report},
 };
 
 /// What every reader may hold beside what the file pays for.
@@ -414,14 +414,20 @@ impl Tiny {
             step: 1,
             steps: 2,
         };
-        let examples = SeenImages {
-            images: Images::new(2, vec![255; 8]),
+        let images = Images::new(2, vec![255; 8]);
+        let batcher = ImageBatcher {
+            pixels: images.pixels_per_image(),
             binarization: Some(Binarization::Static),
             latent_dim: 3,
             seed: 0,
             anneal: Annealing::None,
         };
-        let batch = examples.batch(&[0, 1], Role::Train, at, &self.device);
+        let batch = batcher.batch(
+            vec![images.image(0), images.image(1)],
+            Role::Train,
+            at,
+            &self.device,
+        );
         let gradients = TrainStep::step(&model, batch).grads;
         model.optimize(optimizer, rates.step(), gradients)
     }

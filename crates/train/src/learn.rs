@@ -11,20 +11,22 @@ pub mod watch;
 use std::{
     error::Error,
     fs::File,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error as AnyError, Result, anyhow, ensure};
 use burn::{
     module::Module,
     store::{ModuleSnapshot, SafetensorsStore},
-    tensor::{Bytes, Device},
-    train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingError},
+    tensor::{Bytes, Device, ExecutionError},
+    train::{ExecutionStrategy, Learner, SupervisedTraining, TrainingError},
 };
 
 use crate::{
     cli::Flags,
     config::Training,
+    curves,
     run::{
         RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
@@ -38,7 +40,7 @@ use crate::{
 use learner::{MeanMetric, Trainee};
 use loader::{EpochLoader, Role};
 use progress::{NoMetricFiles, Progress};
-use stop::StopRequest;
+pub use stop::StopRequest;
 
 /// How a training ended, when nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,16 +51,98 @@ pub enum Ending {
     Stopped,
 }
 
+/// A training that was stopped because it had lost what it had learned.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Diverged(String);
+
+/// A run that is to be trained, before anything of it is written.
+pub struct Plan<S> {
+    /// The run that goes on, if one does, and what keeps others from training in it.
+    resumed: Option<(RunDir, Option<File>)>,
+    /// The folder of a new one; none for the first that is free.
+    output: Option<PathBuf>,
+    pub settings: S,
+}
+
+impl<S: Settings> Plan<S> {
+    /// What a command line asks for.
+    ///
+    /// # Errors
+    ///
+    /// When there is no run to go on with, another process trains it, or settings are damaged.
+    pub fn of(flags: &impl Flags<Settings = S>) -> Result<Self> {
+        let args = flags.run();
+        let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
+        let resumed = resumed.map(|run| run.lock().map(|lock| (run, lock)));
+        let resumed = resumed.transpose()?;
+        let settings = match &resumed {
+            Some((run, _)) => flags.apply(run.settings()?),
+            None => flags.settings()?,
+        };
+        Ok(Self {
+            resumed,
+            output: args.output.clone(),
+            settings,
+        })
+    }
+
+    /// A run with these settings in a folder of this name, which goes on where there is one.
+    ///
+    /// # Errors
+    ///
+    /// When another process trains it.
+    pub fn at(path: PathBuf, settings: S) -> Result<Self> {
+        let resumed = RunDir::open(&path).ok();
+        let resumed = resumed.map(|run| run.lock().map(|lock| (run, lock)));
+        Ok(Self {
+            resumed: resumed.transpose()?,
+            output: Some(path),
+            settings,
+        })
+    }
+
+    /// The run that goes on, if one does.
+    pub fn resumed(&self) -> Option<&RunDir> {
+        self.resumed.as_ref().map(|(run, _)| run)
+    }
+
+    /// The run's folder, which is there from now on, and what keeps others from training in it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, or a new one exists.
+    pub fn begin(self) -> Result<(RunDir, Option<File>)> {
+        match self.resumed {
+            Some(resumed) => Ok(resumed),
+            None => {
+                let run = RunDir::create(self.output.as_deref(), &self.settings)?;
+                let lock = run.lock()?;
+                Ok((run, lock))
+            }
+        }
+    }
+}
+
+/// Trains, or goes on with, what a command line asks for; see [`run`].
+///
+/// # Errors
+///
+/// See [`run`].
+pub fn train<T: Task>(flags: &impl Flags<Settings = T::Settings>) -> Result<Ending> {
+    run::<T>(Plan::of(flags)?, &StopRequest::default())
+}
+
 /// Trains, or goes on with, a run and leaves its folder complete.
 ///
 /// # Errors
 ///
-/// When anything the user gave cannot be used, when the folder cannot be written, or when training fails;
-/// what was saved before stays.
-pub fn train<T: Task>(flags: &impl Flags<Settings = T::Settings>) -> Result<Ending> {
-    let session = Session::<T>::open(flags)?;
+/// When anything the user gave cannot be used, when the folder cannot be written, or when training fails ([`Diverged`]
+/// where it diverges); what was saved before stays.
+pub fn run<T: Task>(plan: Plan<T::Settings>, stop: &StopRequest) -> Result<Ending> {
+    let session = Session::<T>::open(plan)?;
     let ending = if session.done < session.epochs() {
-        session.train()?
+        session.train(stop)?
     } else {
         Ending::Complete
     };
@@ -79,31 +163,14 @@ struct Session<T: Task> {
 }
 
 impl<T: Task> Session<T> {
-    fn open(flags: &impl Flags<Settings = T::Settings>) -> Result<Self> {
-        let resumed = flags
-            .run()
-            .resume
-            .as_deref()
-            .map(RunDir::open)
-            .transpose()?;
-        let mut lock = resumed.as_ref().map(RunDir::lock).transpose()?.flatten();
-        let settings = match &resumed {
-            Some(run) => flags.apply(run.settings()?),
-            None => flags.settings()?,
-        };
-        let device = settings.training().backend.device()?;
-        let mut task = T::open(settings)?;
+    fn open(mut plan: Plan<T::Settings>) -> Result<Self> {
+        let device = plan.settings.training().backend.device()?;
+        let mut task = T::open(plan.settings)?;
         task.settings_mut().make_saved()?;
+        plan.settings = task.settings().clone();
 
         // Nothing is written before all that the user gave is known to be good.
-        let run = match resumed {
-            Some(run) => run,
-            None => {
-                let run = RunDir::create(flags.run().output.as_deref(), task.settings())?;
-                lock = run.lock()?;
-                run
-            }
-        };
+        let (run, lock) = plan.begin()?;
         let done = run.checkpoints().last().copied().unwrap_or(0);
         ensure!(
             done <= task.settings().training().epochs.get(),
@@ -143,7 +210,7 @@ impl<T: Task> Session<T> {
     }
 
     /// Hands everything to burn-train.
-    fn train(&self) -> Result<Ending> {
+    fn train(&self, stop: &StopRequest) -> Result<Ending> {
         let path = self.run.path();
         let origin = Origin::of(&self.task);
         let trainee = self.trainee();
@@ -155,23 +222,18 @@ impl<T: Task> Session<T> {
             PartFiles::new(&self.run, origin, self.history.clone());
         self.run.save_settings(self.task.settings())?;
 
-        let interrupter = Interrupter::new();
-        let stop = StopRequest::default();
         let measured = T::Model::MEASURED;
-        let progress = Progress::new(
-            self.history.clone(),
-            measured,
-            interrupter.clone(),
-            stop.clone(),
-        );
-        stop.listen(interrupter.clone(), !progress.is_dashboard())?;
+        let progress = Progress::new(self.history.clone(), measured, stop.clone());
+        stop.listen(!progress.is_dashboard())?;
         let Training {
             batch_size, seed, ..
         } = *self.task.settings().training();
         let loader = |role| {
-            let (examples, device) = (self.task.examples(role), self.device.clone());
-            let loader = EpochLoader::new(examples, role, batch_size, seed, self.done + 1, device);
-            Arc::new(loader)
+            let (dataset, batcher) = (self.task.dataset(role), self.task.batcher(role));
+            let (first, device) = (self.done + 1, self.device.clone());
+            Arc::new(EpochLoader::new(
+                dataset, batcher, role, batch_size, seed, first, device,
+            ))
         };
         let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
             .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into());
@@ -188,8 +250,8 @@ impl<T: Task> Session<T> {
             .with_application_logger(None)
             .with_custom_checkpointers(model_files, optim_files, scheduler_files)
             .with_checkpointing_strategy(SaveAll)
-            .early_stopping(stop)
-            .with_interrupter(interrupter)
+            .early_stopping(stop.clone())
+            .with_interrupter(stop.interrupter.clone())
             .renderer(Box::new(progress))
             .num_epochs(self.epochs());
         if self.done > 0 {
@@ -241,7 +303,7 @@ impl<T: Task> Session<T> {
                 0 => "no epoch was finished, so there is no checkpoint".into(),
                 saved => format!("the checkpoint of epoch {saved} is kept in {path}"),
             };
-            bail!("training stopped: {}; {rest}", describe(error));
+            return Err(stopped(error, &rest));
         }
         if saved == self.epochs() {
             return Ok(Ending::Complete);
@@ -307,6 +369,12 @@ impl<T: Task> Session<T> {
             measured.terms[0].name,
             best.valid_score()
         ));
+        let rows = history.rows();
+        run.write("curves.svg", curves::of_run(rows, measured).as_bytes())?;
+        say(format_args!(
+            "learning curves:                   {}/curves.svg",
+            run.path().display()
+        ));
         T::draw(&run, &trained)?;
         say(format_args!(
             "evaluate it with:                  cargo run -p train -- evaluate {}",
@@ -335,8 +403,8 @@ fn check_checkpoint<T: Task>(
     pack::check_scheduler(scheduler).map_err(|_| damaged(&file))
 }
 
-/// The cause at the bottom of burn-train's error.
-fn describe(error: &TrainingError) -> String {
+/// Why training stopped, by the cause at the bottom of burn-train's error.
+fn stopped(error: &TrainingError, rest: &str) -> AnyError {
     let mut cause: &dyn Error = error;
     if let TrainingError::EventProcessor(events) = error
         && let Some(failure) = events.failures().first()
@@ -347,7 +415,10 @@ fn describe(error: &TrainingError) -> String {
         cause = source;
     }
     match cause.downcast_ref() {
-        Some(burn::tensor::ExecutionError::WithContext { reason }) => reason.clone(),
-        _ => cause.to_string(),
+        // What the learner refuses to go on with.
+        Some(ExecutionError::WithContext { reason }) => {
+            Diverged(format!("training stopped: {reason}; {rest}")).into()
+        }
+        _ => anyhow!("training stopped: {cause}; {rest}"),
     }
 }

@@ -5,6 +5,7 @@
 mod backend;
 mod cli;
 mod config;
+mod curves;
 mod data;
 mod density;
 #[cfg(feature = "flex")]
@@ -35,7 +36,6 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use density::DensityTask;
-use energy::EnergyTask;
 use learn::Ending;
 use vae::VaeTask;
 
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         None => learn::train::<VaeTask>(&cli.train),
         Some(Command::Density(args)) => learn::train::<DensityTask>(args),
-        Some(Command::Energy(args)) => learn::train::<EnergyTask>(args),
+        Some(Command::Energy(args)) => energy::restarts::train(args),
         Some(Command::Evaluate(args)) => evaluation::run(args).map(|()| Ending::Complete),
         Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),

@@ -1,98 +1,32 @@
 //! Sets of points, standardised, in three parts: what a density is fitted to.
 
 mod built_in;
+mod dimension;
 mod doubts;
 pub mod gaussian;
+mod header;
 mod lines;
+mod name;
 mod standardization;
 mod table;
 
-use std::convert::Infallible;
-use std::fmt;
-use std::io;
 use std::ops::Range;
-use std::path::{self, Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::data::dataset::{Dataset, DatasetError};
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 
 use crate::random::{Purpose, stream};
 use table::Table;
 
 pub use built_in::BuiltIn;
+pub use name::PointsName;
 pub use standardization::{Column, ColumnError, Standardization};
 pub use table::TableError;
 
 /// The fewest rows that are split into three parts.
 const MIN_ROWS: usize = 10;
-
-/// Which points; parsed from, shown as and serialised as the name of a built-in set, such as `two-moons`, or the path of a
-/// CSV file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum PointsName {
-    /// A set that this program draws itself.
-    BuiltIn(BuiltIn),
-    /// A CSV file, which may be gzipped.
-    File(PathBuf),
-}
-
-impl From<String> for PointsName {
-    fn from(name: String) -> Self {
-        let built_in = BuiltIn::ALL.into_iter().find(|(known, _)| *known == name);
-        built_in.map_or_else(|| Self::File(name.into()), |(_, set)| Self::BuiltIn(set))
-    }
-}
-
-impl FromStr for PointsName {
-    type Err = Infallible;
-
-    fn from_str(name: &str) -> Result<Self, Infallible> {
-        Ok(name.to_owned().into())
-    }
-}
-
-impl fmt::Display for PointsName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BuiltIn(set) => f.write_str(set.name()),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl From<PointsName> for String {
-    fn from(name: PointsName) -> Self {
-        name.to_string()
-    }
-}
-
-impl PointsName {
-    /// What they are called where the place of their file does not matter.
-    pub fn short_name(&self) -> String {
-        match self {
-            Self::File(path) => path
-                .file_prefix()
-                .map_or("points".into(), |name| name.to_string_lossy().into_owned()),
-            named => named.to_string(),
-        }
-    }
-
-    /// These points, from whatever folder they are named.
-    ///
-    /// # Errors
-    ///
-    /// When the current folder is not known.
-    pub fn absolute(self) -> io::Result<Self> {
-        Ok(match self {
-            Self::File(path) => Self::File(path::absolute(path)?),
-            named => named,
-        })
-    }
-}
 
 /// Points that a model is given, each perhaps with a context; a clone or a slice shares the numbers.
 #[derive(Clone)]
@@ -173,6 +107,24 @@ impl Points {
         &self.rows.contexts[self.position(index) * width..][..width]
     }
 
+    /// Point `index`, as burn-dataset gives it.
+    fn point(&self, index: usize) -> Point {
+        Point {
+            values: self.row(index).to_vec(),
+            context: self.context(index).to_vec(),
+        }
+    }
+
+    /// Those of some places, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If one is beyond `len()`.
+    pub fn some(&self, indexes: impl IntoIterator<Item = usize>) -> Vec<Point> {
+        let points = indexes.into_iter().map(|index| self.point(index));
+        points.collect()
+    }
+
     /// The place of point `index` in the whole set (training, then validation, then test points): no two parts
     /// share one.
     ///
@@ -200,10 +152,7 @@ impl Points {
 
 impl Dataset<Point> for Points {
     fn get(&self, index: usize) -> Result<Point, DatasetError> {
-        Ok(Point {
-            values: self.row(index).to_vec(),
-            context: self.context(index).to_vec(),
-        })
+        Ok(self.point(index))
     }
 
     fn len(&self) -> usize {
@@ -267,9 +216,14 @@ impl PointSplits {
         crc32.finalize()
     }
 
+    /// In words, what is far from all points for training in that of `index`, one of `points`, if anything is.
+    pub fn far(&self, points: &Points, index: usize) -> Option<String> {
+        doubts::of_one(self, points, index)
+    }
+
     /// What speaks against a density of these points, a sentence each; see [`doubts`].
     pub fn warnings(&self) -> Vec<String> {
-        doubts::of(&self.train, &self.standardization)
+        doubts::of(self)
     }
 }
 
@@ -423,24 +377,6 @@ mod tests {
     fn table() -> String {
         let rows = (0..30).map(|i| format!("{i},{},{}\n", i * i, i % 7));
         "i,square,rest\n".to_owned() + &rows.collect::<String>()
-    }
-
-    #[test]
-    fn a_name_is_read_shown_and_serialised_alike() {
-        let built_in = BuiltIn::ALL.map(|(name, set)| (name, PointsName::BuiltIn(set)));
-        let file = (
-            "some/points.csv",
-            PointsName::File("some/points.csv".into()),
-        );
-        for (name, points) in built_in.into_iter().chain([file]) {
-            assert_eq!(name.parse(), Ok(points.clone()));
-            assert_eq!(points.to_string(), name);
-            let json = serde_json::to_string(&points).unwrap();
-            assert_eq!(json, format!("{name:?}"));
-            assert_eq!(serde_json::from_str::<PointsName>(&json).unwrap(), points);
-        }
-        let short = |name: &str| PointsName::from(name.to_owned()).short_name();
-        assert_eq!([short("rings"), short("a/b.csv.gz")], ["rings", "b"]);
     }
 
     #[test]

@@ -12,7 +12,17 @@
 //!   *.png                  pictures of the best model
 //!   summary.json           how training ended
 //!   lock                   held while a training writes here; evaluations.lock while a row is added
+//!   curves.svg             what was maximised, by epoch, in training and in validation
 //!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
+//! ```
+//!
+//! Of fits with several seeds it is a folder of such:
+//!
+//! ```text
+//! runs/u2-1/
+//!   config.json            what was asked for, with the first seed and how many there are
+//!   seed-0/, seed-1/, …    a run folder each
+//!   lock                   held while a training writes in any of them
 //! ```
 
 use std::{
@@ -40,6 +50,9 @@ use crate::{
 use checkpoint::{Origin, Sum};
 use disk::{replace_by, sync};
 use history::{EpochRow, History};
+
+/// What the names of the folders of fits begin with, before the seed.
+const SEED: &str = "seed-";
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
@@ -311,6 +324,63 @@ impl RunDir {
             .collect();
         epochs.sort_unstable();
         epochs
+    }
+
+    /// The folder of the fit with this seed, of several.
+    pub fn of_seed(&self, seed: u64) -> PathBuf {
+        self.path.join(format!("{SEED}{seed}"))
+    }
+
+    /// The fits with several seeds that are here, in their order; where there are none, this run alone.
+    pub fn fits(self) -> Vec<Self> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut seeds: Vec<u64> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                name.to_str()?.strip_prefix(SEED)?.parse().ok()
+            })
+            .collect();
+        seeds.sort_unstable();
+        let fits = seeds.into_iter().map(|seed| Self {
+            path: self.of_seed(seed),
+        });
+        // A fit that has just begun may have no configuration yet.
+        let fits: Vec<Self> = fits.filter(|fit| fit.config_file().is_file()).collect();
+        match fits.is_empty() {
+            true => vec![self],
+            false => fits,
+        }
+    }
+
+    /// Of several fits the one that is best by validation, of those that have weights; else this run.
+    ///
+    /// # Errors
+    ///
+    /// When the metrics of one are damaged.
+    pub fn best_fit(self, measured: &'static Measured) -> Result<Self> {
+        let (mut best, mut score) = (None, f64::NEG_INFINITY);
+        for fit in self.clone().fits() {
+            let row = fit.best_row(measured)?;
+            if let Some(row) = row
+                && row.valid_score() > score
+            {
+                (best, score) = (Some(fit), row.valid_score());
+            }
+        }
+        Ok(best.unwrap_or(self))
+    }
+
+    /// The row of the metrics of the epoch that is best by validation, of those that there are checkpoints of; of all, where
+    /// the best weights were kept without one. None where there are no weights.
+    ///
+    /// # Errors
+    ///
+    /// When the metrics are damaged.
+    pub fn best_row(&self, measured: &'static Measured) -> Result<Option<EpochRow>> {
+        let saved = self.checkpoints();
+        let history = History::load(&self.metrics_file(), measured)?;
+        let all = saved.is_empty() && self.model_file().is_file();
+        Ok(history.best_of(|epoch| all || saved.contains(&epoch)))
     }
 
     /// The epoch of the checkpoint that is best by validation, and its row of the metrics.

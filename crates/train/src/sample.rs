@@ -29,7 +29,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
             VaeTask::draw(&run, &trained)
         }
         TaskName::Density => density::sample::run(args, &run),
-        TaskName::Energy => energy::sample::run(args, &run),
+        TaskName::Energy => energy::sample::run(args, run),
     }
 }
 

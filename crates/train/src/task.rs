@@ -2,10 +2,11 @@
 //!
 //! All around it, from the run folder to the learner, asks a [`Task`] for what differs, and knows no kind of model.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use anyhow::Result;
 use burn::{
+    data::dataset::Dataset,
     module::{Module, ModuleDisplay, ParamGroup},
     tensor::{Device, Tensor},
 };
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::Training,
     learn::{
-        loader::{Batch, Examples, Role},
+        loader::{Batch, Batcher, Role},
         optimizer::OptimizerName,
         rate::Rate,
         watch::Watch,
@@ -85,12 +86,15 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
     fn make_saved(&mut self) -> Result<()>;
 }
 
+/// What the data sets of a task have.
+pub type Item<T> = <<T as Task>::Batcher as Batcher>::Item;
+
 /// Settings and what they name: data, or a function to learn from.
 pub trait Task: Clone {
     type Settings: Settings;
     type Model: Model;
-    /// What batches are made of.
-    type Examples: Examples<Batch = <Self::Model as Model>::Batch>;
+    /// What makes batches of the items of its data set.
+    type Batcher: Batcher<Batch = <Self::Model as Model>::Batch>;
 
     /// # Errors
     ///
@@ -109,8 +113,10 @@ pub trait Task: Clone {
     /// A model with random weights from the device's generator.
     fn model(&self, device: &Device) -> Self::Model;
 
-    /// Those of an epoch.
-    fn examples(&self, role: Role) -> Self::Examples;
+    /// What an epoch goes through.
+    fn dataset(&self, role: Role) -> Arc<dyn Dataset<Item<Self>>>;
+
+    fn batcher(&self, role: Role) -> Self::Batcher;
 
     /// What tells that training diverges.
     fn watch(&self) -> Watch;
@@ -129,7 +135,7 @@ pub trait Task: Clone {
 
     /// The updates of an epoch.
     fn steps(&self) -> usize {
-        let items = self.examples(Role::Train).len();
+        let items = self.dataset(Role::Train).len();
         items.div_ceil(self.settings().training().batch_size.get())
     }
 

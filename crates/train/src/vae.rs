@@ -4,10 +4,11 @@ pub mod evaluate;
 pub mod report;
 pub mod sample;
 
-use std::{num::NonZeroUsize, path, path::PathBuf};
+use std::{num::NonZeroUsize, path, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::{
+    data::dataset::Dataset,
     module::ParamGroup,
     tensor::{Device, Tensor, TensorData},
 };
@@ -16,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Training, nearest_saved},
-    data::{self, Binarization, DatasetName, Images, Splits},
+    data::{self, Binarization, DatasetName, Image, Images, Splits},
     flow::{FlowName, FlowSettings},
     learn::{
-        loader::{Batch, Examples, Role, StepNumber},
+        loader::{Batch, Batcher, Role, StepNumber},
         optimizer::OptimizerName,
         watch::Watch,
     },
@@ -216,7 +217,7 @@ impl VaeTask {
 impl Task for VaeTask {
     type Settings = VaeSettings;
     type Model = Vae;
-    type Examples = SeenImages;
+    type Batcher = ImageBatcher;
 
     fn open(settings: VaeSettings) -> Result<Self> {
         let splits = data::load(&settings.dataset, settings.data_dir.as_deref())?;
@@ -264,17 +265,23 @@ impl Task for VaeTask {
         self.settings.model(pixels).init(device)
     }
 
-    fn examples(&self, role: Role) -> SeenImages {
-        let (images, anneal) = match role {
-            Role::Train => (&self.splits.train, self.settings.anneal),
-            Role::Valid => (&self.splits.valid, Annealing::None),
-        };
-        SeenImages {
-            images: images.clone(),
+    fn dataset(&self, role: Role) -> Arc<dyn Dataset<Image>> {
+        Arc::new(match role {
+            Role::Train => self.splits.train.clone(),
+            Role::Valid => self.splits.valid.clone(),
+        })
+    }
+
+    fn batcher(&self, role: Role) -> ImageBatcher {
+        ImageBatcher {
+            pixels: self.splits.train.pixels_per_image(),
             binarization: self.settings.binarization,
             latent_dim: self.settings.latent_dim.get(),
             seed: self.settings.training.seed,
-            anneal,
+            anneal: match role {
+                Role::Train => self.settings.anneal,
+                Role::Valid => Annealing::None,
+            },
         }
     }
 
@@ -305,10 +312,11 @@ pub fn range(likelihood: Likelihood, pixels: usize) -> f64 {
     pixels as f64 * of_a_pixel / 2.0
 }
 
-/// Images as the model sees them, and how.
+/// How the model sees images.
 #[derive(Clone)]
-pub struct SeenImages {
-    pub images: Images,
+pub struct ImageBatcher {
+    /// How many numbers of each.
+    pub pixels: usize,
     /// From grey levels to zeros and ones; none for patches.
     pub binarization: Option<Binarization>,
     /// Numbers of noise for each image.
@@ -335,21 +343,18 @@ impl Batch for ImageBatch {
     }
 }
 
-impl Examples for SeenImages {
+impl Batcher for ImageBatcher {
+    type Item = Image;
     type Batch = ImageBatch;
 
-    fn len(&self) -> usize {
-        self.images.len()
-    }
-
-    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> ImageBatch {
+    fn batch(&self, items: Vec<Image>, role: Role, at: StepNumber, device: &Device) -> ImageBatch {
         let key_epoch = role.key_epoch(at.epoch);
-        let (rows, pixels) = (indexes.len(), self.images.pixels_per_image());
+        let (rows, pixels) = (items.len(), self.pixels);
         let mut images = vec![0.0; rows * pixels];
-        for (image, &index) in images.chunks_exact_mut(pixels).zip(indexes) {
-            (self.images).see(index, self.binarization, self.seed, key_epoch, image);
+        for (seen, image) in images.chunks_exact_mut(pixels).zip(&items) {
+            image.see(self.binarization, self.seed, key_epoch, seen);
         }
-        let positions = indexes.iter().map(|&index| self.images.position(index));
+        let positions = items.iter().map(|image| image.position);
         let noise = normal_rows(
             self.seed,
             role.noise(),
@@ -422,7 +427,8 @@ impl Trained<VaeTask> {
     pub fn see(&self, images: &Images, index: usize, out: &mut [f32]) {
         let settings = self.settings();
         let seed = settings.training.seed;
-        images.see(index, settings.binarization, seed, FIXED_EPOCH, out);
+        let image = images.image(index);
+        image.see(settings.binarization, seed, FIXED_EPOCH, out);
     }
 
     /// All of `images` [so](Self::see), `[batch, pixels]`.

@@ -42,3 +42,9 @@ pub fn chain<const N: usize>(
     }
     visited.split_off(forgotten)
 }
+
+/// The share of a chain's moves that were accepted: after the others it is where it was.
+pub fn accepted<const N: usize>(states: &[[f64; N]]) -> f64 {
+    let moved = states.windows(2).filter(|pair| pair[0] != pair[1]);
+    moved.count() as f64 / (states.len() - 1) as f64
+}

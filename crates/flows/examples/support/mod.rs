@@ -40,3 +40,18 @@ pub fn moments(numbers: &[f64]) -> (f64, f64) {
 pub fn moments_of_each<const N: usize>(rows: &[[f64; N]]) -> [(f64, f64); N] {
     std::array::from_fn(|i| moments(&rows.iter().map(|row| row[i]).collect::<Vec<_>>()))
 }
+
+/// Prints how far moments are from the exact ones, in standard deviations and in per cent.
+pub fn compare(got: &[(f64, f64)], exact: &[(f64, f64)]) {
+    let mut worst = [0.0_f64; 2];
+    for (got, exact) in got.iter().zip(exact) {
+        worst[0] = worst[0].max((got.0 - exact.0).abs() / exact.1);
+        worst[1] = worst[1].max((got.1 / exact.1 - 1.0).abs());
+    }
+    println!("  {got:5.2?}");
+    println!(
+        "  means off by {:.3} sd, sds by {:.1} %, at most",
+        worst[0],
+        100.0 * worst[1]
+    );
+}

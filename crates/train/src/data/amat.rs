@@ -310,7 +310,7 @@ mod tests {
             for index in 0..images.len() {
                 assert_eq!(white(images.get(index)), [index]);
                 let mut pixels = vec![f32::NAN; PIXELS];
-                Binarization::Static.apply(images, index, 0, FIXED_EPOCH, &mut pixels);
+                Binarization::Static.apply(&images.image(index), 0, FIXED_EPOCH, &mut pixels);
                 let levels: Vec<u8> = pixels.iter().map(|&pixel| 255 * pixel as u8).collect();
                 assert_eq!(levels, images.get(index));
             }

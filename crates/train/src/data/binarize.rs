@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::Images;
+use super::Image;
 use crate::random::{FIXED_EPOCH, Purpose, stream};
 
 /// The seed of draws that are the same for all runs, whatever their seeds: `binarize` in ASCII.
@@ -33,16 +33,16 @@ impl fmt::Display for Binarization {
 }
 
 impl Binarization {
-    /// Writes image `index` into `out` (`pixels_per_image` values, 0 or 1), as it is in `epoch`
-    /// of a run with `seed`: both matter to [`Self::Dynamic`] only, the seed in epochs of training.
+    /// Writes an image of grey levels into `out` (as many values, 0 or 1), as it is in `epoch` of a run with `seed`: both
+    /// matter to [`Self::Dynamic`] only, the seed in epochs of training.
     ///
     /// # Panics
     ///
-    /// If `index >= images.len()`.
-    pub fn apply(self, images: &Images, index: usize, seed: u64, epoch: u64, out: &mut [f32]) {
-        let grey = images.get(index);
-        let position = images.position(index) as u64;
-        let rng = |seed, epoch| stream(seed, Purpose::Binarize, epoch, position);
+    /// If `out` is not as long as the image.
+    pub fn apply(self, image: &Image, seed: u64, epoch: u64, out: &mut [f32]) {
+        let grey = &image.bytes[..];
+        assert_eq!(grey.len(), out.len(), "the size of an image");
+        let rng = |seed, epoch| stream(seed, Purpose::Binarize, epoch, image.position as u64);
         match self {
             Self::Dynamic if epoch != FIXED_EPOCH => draw(rng(seed, epoch), grey, out),
             Self::Dynamic | Self::Static => draw(rng(FIXED_SEED, FIXED_EPOCH), grey, out),
@@ -76,6 +76,7 @@ fn draw(mut rng: impl Rng, grey: &[u8], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Images;
 
     fn binarize(
         how: Binarization,
@@ -85,7 +86,7 @@ mod tests {
         epoch: u64,
     ) -> Vec<f32> {
         let mut out = vec![f32::NAN; images.pixels_per_image()];
-        how.apply(images, index, seed, epoch, &mut out);
+        how.apply(&images.image(index), seed, epoch, &mut out);
         assert!(out.iter().all(|&x| x == 0.0 || x == 1.0));
         out
     }

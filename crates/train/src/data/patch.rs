@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use super::binarize::FIXED_SEED;
-use super::{Images, cifar};
+use super::{Image, cifar};
 use crate::random::{FIXED_EPOCH, Purpose, stream};
 
 /// Width of a patch.
@@ -12,21 +12,27 @@ pub(super) const SIDE: usize = 8;
 /// How far numbers keep from 0 and 1, where logits end.
 const EPS: f64 = 1e-4;
 
-/// Writes a patch of image `index` into `out`: 64 numbers of red, row by row, as many of green and of blue.
+/// Writes a patch of an image of CIFAR-10 into `out`: 64 numbers of red, row by row, as many of green and of blue.
 ///
 /// Its place is drawn anew in each epoch of a run with `seed`, and in [`FIXED_EPOCH`] once for all runs and seeds.
 ///
 /// # Panics
 ///
-/// If `index >= images.len()`.
-pub(super) fn cut(images: &Images, index: usize, seed: u64, epoch: u64, out: &mut [f32]) {
+/// If it is no such image, or `out` no such patch.
+pub(super) fn cut(image: &Image, seed: u64, epoch: u64, out: &mut [f32]) {
+    let sizes = (cifar::IMAGE_BYTES, cifar::COLOURS * SIDE * SIDE);
+    assert_eq!(
+        (image.bytes.len(), out.len()),
+        sizes,
+        "the size of an image"
+    );
     let seed = if epoch == FIXED_EPOCH {
         FIXED_SEED
     } else {
         seed
     };
-    let [top, left] = place(seed, epoch, images.position(index));
-    let colours = images.get(index).chunks_exact(cifar::SIDE * cifar::SIDE);
+    let [top, left] = place(seed, epoch, image.position);
+    let colours = image.bytes.chunks_exact(cifar::SIDE * cifar::SIDE);
     for (out, colour) in out.chunks_exact_mut(SIDE * SIDE).zip(colours) {
         let rows = colour.chunks_exact(cifar::SIDE).skip(top);
         for (out, row) in out.chunks_exact_mut(SIDE).zip(rows) {
@@ -53,6 +59,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::data::Images;
 
     /// Two images; the byte of colour c, row y and column x is 80 c + 2 y + x, in the second one more.
     fn images() -> Images {
@@ -64,7 +71,7 @@ mod tests {
 
     fn patch(images: &Images, index: usize, seed: u64, epoch: u64) -> Vec<f32> {
         let mut out = vec![f32::NAN; images.pixels_per_image()];
-        cut(images, index, seed, epoch, &mut out);
+        cut(&images.image(index), seed, epoch, &mut out);
         out
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::DensityTask;
@@ -66,14 +66,21 @@ fn evaluate(trained: &Trained<DensityTask>, split: Split) -> Result<Row> {
         Split::Test => &splits.test,
     };
     let log_probs = trained.log_probs(points)?;
-    let lost = log_probs.iter().filter(|p| !p.is_finite()).count();
-    ensure!(
-        lost == 0,
-        "the log-densities of {lost} of {} {split} points are not finite with the weights {}: training had diverged; \
-         evaluate another epoch with --epoch",
-        points.len(),
-        trained.file.display()
-    );
+    let lost: Vec<usize> = (0..points.len())
+        .filter(|&i| !log_probs[i].is_finite())
+        .collect();
+    if let [first, ..] = lost[..] {
+        bail!(
+            "the log-densities of {} of {} {split} points are not finite with the weights {}: {}",
+            lost.len(),
+            points.len(),
+            trained.file.display(),
+            match splits.far(points, first) {
+                Some(far) => format!("one of them has {far}; correct it, or leave the row out"),
+                None => "training had diverged; evaluate another epoch with --epoch".into(),
+            }
+        );
+    }
     let (log_likelihood, log_likelihood_se) = figure(&log_probs);
     let gaussian = match Gaussian::fit(&splits.train) {
         Ok(gaussian) => {

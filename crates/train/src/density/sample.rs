@@ -67,7 +67,7 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
         // Sample i is of context i / count.
         let of = |i: usize| i / count.get();
         let context = contexts.as_ref().map(|(points, _)| {
-            let (context, _) = tensors(points, some.clone().map(of), &trained.device);
+            let (context, _) = tensors(&points.some(some.clone().map(of)), &trained.device);
             context
         });
         match trained.samples(some.clone(), context, args.seed()) {
@@ -172,7 +172,7 @@ fn samples_like(trained: &Trained<DensityTask>, points: &Points) -> Result<Vec<V
     let mut all = Vec::new();
     for start in (0..points.len()).step_by(trained.at_once()) {
         let some = start..points.len().min(start + trained.at_once());
-        let (_, context) = tensors(points, some.clone(), &trained.device);
+        let (_, context) = tensors(&points.some(some.clone()), &trained.device);
         let seed = trained.task.settings().training.seed;
         let samples = trained.samples(some, context, seed)?;
         all.extend(samples.iter().map(|point| standardization.to_user(point)));

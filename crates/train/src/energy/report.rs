@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use super::{
-    EnergyName, EnergySettings, EnergyTask, MEASURED,
+    BAD, EnergyName, EnergySettings, EnergyTask, MEASURED,
     evaluate::{Row, log_density},
     potential::{Grid, WINDOW},
 };
@@ -15,12 +15,9 @@ use crate::{
     config,
     plot::{Picture, density_map, panels},
     report::folder::{Folder, RUN, TABLE},
-    run::{RunDir, history::History, trained::Trained},
+    run::{RunDir, trained::Trained},
     terminal::print,
 };
-
-/// How much farther from the target than the best of its seeds a fit is in a bad optimum, in nats.
-const BAD: f64 = 0.1;
 
 /// Width and height of a panel, in pixels.
 const SIDE: usize = 120;
@@ -47,18 +44,20 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let mut seen = HashSet::new();
     let mut fits = Vec::new();
     for path in &args.runs {
-        let fit = Fit::read(path.clone())?;
-        // One that is named twice is there once.
-        if seen.insert(fs::canonicalize(path)?) {
-            fits.push(fit);
+        for run in RunDir::open(path)?.fits() {
+            // One that is named twice is there once.
+            if seen.insert(fs::canonicalize(run.path())?) {
+                fits.push(Fit::read(run)?);
+            }
         }
     }
+    let paths: Vec<PathBuf> = fits.iter().map(|fit| fit.path.clone()).collect();
     let groups = group(&fits);
     let figure = figure(&groups)?
         .encode()
         .context("cannot encode the figure")?;
     let table = markdown(&groups);
-    let folder = Folder::new(args.output.as_deref(), &args.runs)?;
+    let folder = Folder::new(args.output.as_deref(), &paths)?;
     folder.write(TABLE, csv(&fits)?)?;
     folder.write("table.md", &table)?;
     folder.write(FIGURE, figure)?;
@@ -74,14 +73,10 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 }
 
 impl Fit {
-    fn read(path: PathBuf) -> Result<Self> {
-        let run = RunDir::open(&path)?;
+    fn read(run: RunDir) -> Result<Self> {
+        let path = run.path().to_owned();
         let settings: EnergySettings = run.settings()?;
-        // What is kept without its checkpoints is finished.
-        let saved = run.checkpoints();
-        let history = History::load(&run.metrics_file(), MEASURED)?;
-        let best = history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch));
-        let best = best.map(|row| row.epoch);
+        let best = run.best_row(MEASURED)?.map(|row| row.epoch);
         let rows: Vec<Row> = run.evaluations()?;
         // Of the last ones with the most samples.
         let of_best = rows.into_iter().filter(|row| row.epoch == best);
@@ -101,7 +96,7 @@ impl Fit {
     /// What fits of one group have in common, wherever they were computed.
     fn but_for_the_seed(&self) -> Map<String, Value> {
         let mut settings = config::to_map(&self.settings);
-        for name in ["seed", "backend", "versions"] {
+        for name in ["seed", "restarts", "backend", "versions"] {
             settings.remove(name);
         }
         settings

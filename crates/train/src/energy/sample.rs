@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    EnergySettings, EnergyTask,
+    EnergySettings, EnergyTask, MEASURED,
     evaluate::{AT_ONCE, log_density, noise},
     potential::{Grid, WINDOW},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// # Errors
 ///
 /// When the run or the backend cannot be had, or what is made cannot be written.
-pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
+pub fn run(args: &SampleArgs, run: RunDir) -> Result<()> {
     refuse(
         TaskName::Energy,
         &[
@@ -29,12 +29,13 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
             ("--data-dir", args.place.data_dir.is_some()),
         ],
     )?;
+    let run = run.best_fit(MEASURED)?;
     let mut settings: EnergySettings = run.settings()?;
     args.place.apply_backend(&mut settings);
-    let trained = Trained::<EnergyTask>::load(run, settings)?;
+    let trained = Trained::<EnergyTask>::load(&run, settings)?;
     let Some(count) = args.count else {
         refuse(TaskName::Energy, &args.of_a_count())?;
-        return draw(run, &trained);
+        return draw(&run, &trained);
     };
     let header = ["z1", "z2"].map(String::from);
     let starts = (0..count.get()).step_by(AT_ONCE);

@@ -20,7 +20,7 @@ use burn::{
 use fused_optim::{GradientClip, WeightAverage};
 
 use super::{
-    loader::{Batch, StepNumber},
+    loader::{Batch, Role, StepNumber},
     watch::{Divergence, Watch},
 };
 use crate::task::{Measured, Model, Score, Term};
@@ -83,7 +83,8 @@ impl<M: Model> TrainStep for Trainee<M> {
         let score = self.model.score(batch);
         let gradients = score.loss.backward();
         let raw = score.loss.clone();
-        let mut output = StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at);
+        let mut output =
+            StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at, Role::Train);
         output.watch = self.watch.clone();
         TrainOutput::new(self, gradients, output)
     }
@@ -112,7 +113,7 @@ impl<M: Model> InferenceStep for Trainee<M> {
         let at = batch.at();
         let raw = self.model.score(batch.clone()).terms.swap_remove(0);
         let score = self.averaged().score(batch);
-        StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at)
+        StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at, Role::Valid)
     }
 }
 
@@ -124,6 +125,7 @@ pub struct StepOutput {
     on_device: Tensor<1>,
     means: Means,
     at: StepNumber,
+    role: Role,
     /// Looks at the first term of a step of training.
     watch: Option<Watch>,
     /// Whether it is that which is being maximised.
@@ -151,6 +153,7 @@ impl StepOutput {
         raw: Tensor<1>,
         last_gradient: Tensor<1>,
         at: StepNumber,
+        role: Role,
     ) -> Self {
         let mut numbers = score.terms;
         numbers.push(raw);
@@ -163,8 +166,21 @@ impl StepOutput {
                 ..Means::default()
             },
             at,
+            role,
             watch: None,
             maximised: score.maximised,
+        }
+    }
+
+    /// Of a step of validation, which is no training's fault alone.
+    fn lost(&self) -> ExecutionError {
+        let Measured { item, advice, .. } = self.measured;
+        ExecutionError::WithContext {
+            reason: format!(
+                "the loss is not finite in validation, at {}: {item}s are there that are unlike all for training, or it diverged: look \
+                 at those, or {advice}",
+                self.at
+            ),
         }
     }
 
@@ -193,7 +209,10 @@ impl ItemLazy for StepOutput {
             .expect("the gradient's two numbers are the last");
         let (gradient_norm, scale) = (*gradient_norm, *scale);
         if !means.iter().all(|number| number.is_finite()) {
-            return Err(self.diverged("the loss is not finite", gradient_norm));
+            return Err(match self.role {
+                Role::Train => self.diverged("the loss is not finite", gradient_norm),
+                Role::Valid => self.lost(),
+            });
         }
         let (&raw, terms) = means.split_last().expect("that of the raw weights");
         if !gradient_norm.is_finite() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
+use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::Device;
 
 use crate::random::{FIXED_EPOCH, Purpose, permutation};
@@ -18,16 +18,20 @@ pub trait Batch: Clone + Send + 'static {
     fn at(&self) -> StepNumber;
 }
 
-/// What batches are made of.
-pub trait Examples: Clone + Send + Sync + 'static {
+/// What becomes of the items of a data set, which may be any of burn-dataset's.
+pub trait Batcher: Clone + Send + Sync + 'static {
+    type Item: 'static;
     type Batch: Batch;
 
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// The batch of the examples `indexes`, as they are at this step. What becomes of an example depends on it and the
-    /// epoch (in validation on nothing else), and not on its place in a batch.
-    fn batch(&self, indexes: &[usize], role: Role, at: StepNumber, device: &Device) -> Self::Batch;
+    /// The batch of these items, as they are at this step. What becomes of an item depends on it and the epoch (in
+    /// validation on nothing else), and not on its place in a batch.
+    fn batch(
+        &self,
+        items: Vec<Self::Item>,
+        role: Role,
+        at: StepNumber,
+        device: &Device,
+    ) -> Self::Batch;
 }
 
 /// Where in a training a step is.
@@ -85,11 +89,12 @@ impl Role {
 /// Gives the batches of the next epoch at each call of [`DataLoader::iter`].
 ///
 /// What an epoch holds depends on its number, not on the epochs that this loader gave before.
-pub struct EpochLoader<E> {
-    examples: E,
+pub struct EpochLoader<B: Batcher> {
+    dataset: Arc<dyn Dataset<B::Item>>,
+    batcher: B,
     role: Role,
     batch_size: NonZeroUsize,
-    /// Of the order of the examples in training.
+    /// Of the order of the items in training.
     seed: u64,
     device: Device,
     /// The part of the order of each epoch that this loader gives.
@@ -97,11 +102,12 @@ pub struct EpochLoader<E> {
     next_epoch: AtomicUsize,
 }
 
-impl<E: Examples> EpochLoader<E> {
-    /// A loader of all `examples`, in batches of `batch_size` (the last one of an epoch has what remains) onto `device`;
-    /// `first_epoch` is 1, or more after a restart.
+impl<B: Batcher> EpochLoader<B> {
+    /// A loader of all items of `dataset`, in batches of `batch_size` (the last one of an epoch has what remains) onto
+    /// `device`; `first_epoch` is 1, or more after a restart.
     pub fn new(
-        examples: E,
+        dataset: Arc<dyn Dataset<B::Item>>,
+        batcher: B,
         role: Role,
         batch_size: NonZeroUsize,
         seed: u64,
@@ -109,8 +115,9 @@ impl<E: Examples> EpochLoader<E> {
         device: Device,
     ) -> Self {
         Self {
-            window: 0..examples.len(),
-            examples,
+            window: 0..dataset.len(),
+            dataset,
+            batcher,
             role,
             batch_size,
             seed,
@@ -124,9 +131,10 @@ impl<E: Examples> EpochLoader<E> {
         self.window.len().div_ceil(self.batch_size.get())
     }
 
-    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<E::Batch>> {
+    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<B::Batch>> {
         Arc::new(Self {
-            examples: self.examples.clone(),
+            dataset: self.dataset.clone(),
+            batcher: self.batcher.clone(),
             role: self.role,
             batch_size: self.batch_size,
             seed: self.seed,
@@ -137,12 +145,12 @@ impl<E: Examples> EpochLoader<E> {
     }
 }
 
-impl<E: Examples> DataLoader<E::Batch> for EpochLoader<E> {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<E::Batch> + 'a> {
+impl<B: Batcher> DataLoader<B::Batch> for EpochLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B::Batch> + 'a> {
         let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
         let order = match self.role {
             Role::Train => {
-                let order = permutation(self.seed, epoch as u64, self.examples.len());
+                let order = permutation(self.seed, epoch as u64, self.dataset.len());
                 order[self.window.clone()].to_vec()
             }
             Role::Valid => self.window.clone().collect(),
@@ -159,28 +167,28 @@ impl<E: Examples> DataLoader<E::Batch> for EpochLoader<E> {
         self.window.len()
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<E::Batch>> {
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B::Batch>> {
         self.derive(self.window.clone(), device.clone())
     }
 
     /// Items `start..end` of the order of each epoch: loaders of adjoining slices give together
     /// what this one gives, whatever the shuffling.
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<E::Batch>> {
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B::Batch>> {
         let first = self.window.start;
         self.derive(first + start..first + end, self.device.clone())
     }
 }
 
 /// The batches of one epoch.
-struct Epoch<'a, E> {
-    loader: &'a EpochLoader<E>,
+struct Epoch<'a, B: Batcher> {
+    loader: &'a EpochLoader<B>,
     epoch: usize,
     order: Vec<usize>,
     done: usize,
 }
 
-impl<E: Examples> Iterator for Epoch<'_, E> {
-    type Item = Result<E::Batch, DatasetError>;
+impl<B: Batcher> Iterator for Epoch<'_, B> {
+    type Item = Result<B::Batch, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let loader = self.loader;
@@ -192,12 +200,12 @@ impl<E: Examples> Iterator for Epoch<'_, E> {
             steps: loader.num_batches(),
         };
         self.done += indexes.len();
-        let batch = (loader.examples).batch(indexes, loader.role, at, &loader.device);
-        Some(Ok(batch))
+        let items = loader.dataset.get_many(indexes.to_vec());
+        Some(items.map(|items| (loader.batcher).batch(items, loader.role, at, &loader.device)))
     }
 }
 
-impl<E: Examples> DataLoaderIterator<E::Batch> for Epoch<'_, E> {
+impl<B: Batcher> DataLoaderIterator<B::Batch> for Epoch<'_, B> {
     fn progress(&self) -> Progress {
         Progress::new(self.done, self.order.len(), Some("items".into()))
     }
@@ -205,28 +213,39 @@ impl<E: Examples> DataLoaderIterator<E::Batch> for Epoch<'_, E> {
 
 #[cfg(test)]
 mod tests {
+    use burn::data::dataset::InMemDataset;
     use burn::tensor::Tensor;
     use flow_vae::Annealing;
 
     use super::*;
     use crate::{
-        data::{Binarization, Images},
-        vae::{ImageBatch, SeenImages},
+        data::{Binarization, Image, Images},
+        vae::{ImageBatch, ImageBatcher},
     };
 
     /// Eleven images of 3 x 3 pixels in batches of four. Pixel `bit` of image i is white if i has
     /// that bit and black otherwise, so that binarisation leaves the images recognisable.
-    fn loader(role: Role, first_epoch: usize) -> EpochLoader<SeenImages> {
+    fn loader(role: Role, first_epoch: usize) -> EpochLoader<ImageBatcher> {
         let pixels = (0..11u16).flat_map(|i| (0..9).map(move |bit| 255 * (i >> bit & 1) as u8));
-        let examples = SeenImages {
-            images: Images::new(3, pixels.collect()),
+        let images = Images::new(3, pixels.collect());
+        let batcher = ImageBatcher {
+            pixels: images.pixels_per_image(),
             binarization: Some(Binarization::Dynamic),
             latent_dim: 2,
             seed: 9,
             anneal: Annealing::None,
         };
         let batch_size = NonZeroUsize::new(4).unwrap();
-        EpochLoader::new(examples, role, batch_size, 9, first_epoch, Device::flex())
+        let dataset = Arc::new(images);
+        EpochLoader::new(
+            dataset,
+            batcher,
+            role,
+            batch_size,
+            9,
+            first_epoch,
+            Device::flex(),
+        )
     }
 
     /// The rows (image, noise) of the next epoch.
@@ -304,6 +323,30 @@ mod tests {
             assert_eq!(rest, together[6..8]);
             assert_eq!(rows(&whole), together);
         }
+    }
+
+    /// One that somebody brings is as good, and its errors arrive.
+    #[test]
+    fn any_data_set_of_burn_will_do() {
+        struct Broken;
+        impl Dataset<Image> for Broken {
+            fn get(&self, _: usize) -> Result<Image, DatasetError> {
+                Err(DatasetError::new(std::fmt::Error))
+            }
+
+            fn len(&self) -> usize {
+                11
+            }
+        }
+        let ours = loader(Role::Train, 1);
+        let of = |dataset| EpochLoader {
+            dataset,
+            ..loader(Role::Train, 1)
+        };
+        let images: Vec<Image> = (0..11).map(|i| ours.dataset.get(i).unwrap()).collect();
+        let theirs = of(Arc::new(InMemDataset::new(images)));
+        assert_eq!(rows(&theirs), rows(&ours));
+        assert!(of(Arc::new(Broken)).iter().next().unwrap().is_err());
     }
 
     #[test]

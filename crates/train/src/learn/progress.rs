@@ -11,7 +11,7 @@ use std::{
 };
 
 use burn::train::{
-    Interrupter, LearnerSummary,
+    LearnerSummary,
     checkpoint::CheckpointerError,
     logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger},
     metric::{
@@ -36,8 +36,7 @@ use crate::{
 pub struct Progress {
     history: Arc<Mutex<History>>,
     measured: &'static Measured,
-    /// Stops the run when the metrics cannot be written.
-    interrupter: Interrupter,
+    /// Its interrupter stops the run when the metrics cannot be written.
     stop: StopRequest,
     /// Whether the dashboard has said so in this split.
     answered: bool,
@@ -59,7 +58,6 @@ impl Progress {
     pub fn new(
         history: Arc<Mutex<History>>,
         measured: &'static Measured,
-        interrupter: Interrupter,
         stop: StopRequest,
     ) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
@@ -74,7 +72,6 @@ impl Progress {
         Self {
             history,
             measured,
-            interrupter,
             stop,
             answered: false,
             display,
@@ -193,7 +190,7 @@ impl TrainingProgressLogger for Progress {
     }
 
     fn update_epoch(&mut self, epoch: usize) {
-        if self.interrupter.should_stop() {
+        if self.stop.interrupter.should_stop() {
             // Its numbers may be of a part of the images, and it gets no checkpoint.
             return;
         }
@@ -205,7 +202,9 @@ impl TrainingProgressLogger for Progress {
             .push(self.row.clone());
         if let Err(error) = written {
             let error = std::io::Error::new(error.kind(), format!("metrics.csv: {error}"));
-            self.interrupter.fail(CheckpointerError::IOError(error));
+            self.stop
+                .interrupter
+                .fail(CheckpointerError::IOError(error));
         }
         let line = self.line();
         match &mut self.display {
@@ -332,11 +331,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("metrics.csv");
         let history = Arc::new(Mutex::new(History::load(&file, VAE).unwrap()));
-        let interrupter = Interrupter::new();
         let stop = StopRequest::default();
-        let mut progress = Progress::new(history.clone(), VAE, interrupter.clone(), stop);
+        let mut progress = Progress::new(history.clone(), VAE, stop.clone());
         progress.update_epoch(1);
-        interrupter.stop(Some("interrupted"));
+        stop.interrupter.stop(Some("interrupted"));
         progress.update_epoch(2);
         assert_eq!(history.lock().unwrap().len(), 1);
         assert_eq!(History::load(&file, VAE).unwrap().len(), 1);

@@ -14,10 +14,14 @@ use burn::train::{EarlyStoppingStrategy, Interrupter, metric::store::EventStoreC
 
 use crate::terminal::warn;
 
-/// A wish to stop at the end of the epoch, when there is a checkpoint to resume from.
+/// A wish to stop at the end of the epoch, when there is a checkpoint to resume from; the same for all trainings of a process,
+/// one after the other.
 #[derive(Clone, Default)]
 pub struct StopRequest {
     asked: Arc<AtomicBool>,
+    listens: Arc<AtomicBool>,
+    /// Stops the training at once.
+    pub interrupter: Interrupter,
     /// The dashboard's quit key speaks through an interrupter of its own.
     pub dashboard: Interrupter,
 }
@@ -29,12 +33,15 @@ impl StopRequest {
 
     /// Listens to those who want to end this process: Ctrl-C, again, means at once; SIGTERM and SIGHUP, which may both come
     /// of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
-    /// Answers on standard error if `speak`.
+    /// Answers on standard error if `speak`. Where it listens already, nothing is left to do.
     ///
     /// # Errors
     ///
     /// When the system does not let this process listen.
-    pub fn listen(&self, interrupter: Interrupter, speak: bool) -> Result<()> {
+    pub fn listen(&self, speak: bool) -> Result<()> {
+        if self.listens.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let answer = move || {
             if speak {
                 warn(format_args!("\n{}", Self::ANSWER));
@@ -42,7 +49,7 @@ impl StopRequest {
         };
         let stop = self.clone();
         let on_ctrl_c = move || match stop.ask() {
-            true => interrupter.stop(Some("interrupted")),
+            true => stop.interrupter.stop(Some("interrupted")),
             false => answer(),
         };
         ctrlc::set_handler(on_ctrl_c).context("cannot listen to Ctrl-C")?;

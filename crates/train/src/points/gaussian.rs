@@ -97,34 +97,43 @@ impl Gaussian {
         })
     }
 
-    /// ln p of a point given its context, in nats, both in the units of the points that it was fitted to.
+    /// z of a context and a point: numbers that are standard normal if the point is. Those of the context come first, zero
+    /// where one follows from others.
     ///
     /// # Panics
     ///
-    /// If they are not as long as theirs.
-    pub fn log_prob(&self, point: &[f32], context: &[f32]) -> f64 {
+    /// If they are not as long as those that it was fitted to.
+    pub fn whiten(&self, point: &[f32], context: &[f32]) -> Vec<f64> {
         let (width, dim) = (self.mean.len(), point.len());
         assert_eq!(
             (dim + context.len(), context.len()),
             (width, self.context_dim)
         );
         let mut z: Vec<f64> = Vec::with_capacity(width);
-        let mut log_prob = -0.5 * dim as f64 * TAU.ln();
         for (i, (number, mean)) in numbers(point, context).zip(&self.mean).enumerate() {
             let (row, scale) = (&self.factor[i * width..][..i], self.factor[i * width + i]);
             let known: f64 = row.iter().zip(&z).map(|(l, z)| l * z).sum();
-            // Zero where a context follows from others.
-            let here = if scale > 0.0 {
+            z.push(if scale > 0.0 {
                 (number - mean - known) / scale
             } else {
                 0.0
-            };
-            if i >= self.context_dim {
-                log_prob -= 0.5 * here * here + scale.ln();
-            }
-            z.push(here);
+            });
         }
-        log_prob
+        z
+    }
+
+    /// ln p of a point given its context, in nats, both in the units of the points that it was fitted to.
+    ///
+    /// # Panics
+    ///
+    /// If they are not as long as theirs.
+    pub fn log_prob(&self, point: &[f32], context: &[f32]) -> f64 {
+        let (width, z) = (self.mean.len(), self.whiten(point, context));
+        let of_point = (self.context_dim..width).map(|i| {
+            let scale = self.factor[i * width + i];
+            -0.5 * (TAU.ln() + z[i] * z[i]) - scale.ln()
+        });
+        of_point.sum()
     }
 }
 

@@ -5,22 +5,16 @@
 //! the second has none. A word is neither a number nor one of the usual signs of a missing one, which are refused.
 
 use std::fmt;
-use std::mem;
 use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
+use super::header::{Header, is_decimal_comma, is_text};
 use super::lines::{COMMENT, Lines, MAX_ROW_BYTES};
 use crate::data::SourceError;
 
 /// The most numbers that are read of a file: 256 MiB in single precision, and four times that while they are read.
-const MAX_NUMBERS: usize = 1 << 26;
-
-/// How many columns, or letters of a cell, a message names.
-const SHOWN: usize = 20;
-
-/// What stands for a number that is missing, in small letters.
-const MISSING: [&str; 9] = ["", "-", ".", "?", "na", "n/a", "nan", "none", "null"];
+pub(super) const MAX_NUMBERS: usize = 1 << 26;
 
 /// Why a file is no table of numbers.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +28,23 @@ pub enum TableError {
         "is no text in UTF-8, but another kind of file: save it as CSV, with UTF-8 as its encoding"
     )]
     NoText,
+
+    /// There are letters in it that UTF-8 has not.
+    #[error(
+        "line {line} is no text in UTF-8, but perhaps in Latin-1: save the file with UTF-8 as its encoding, or convert it, as by \
+         iconv -f latin1 -t utf-8"
+    )]
+    Encoding {
+        /// Where they stand, from 1.
+        line: u64,
+    },
+
+    /// Its first column is the number of the row, as pandas writes it, or has lost its name.
+    #[error(
+        "the first column has no name in the header, as an index has none that pandas wrote: leave it out of the file \
+         (index=False), or name the columns to take with --columns; it is column 1"
+    )]
+    Nameless,
 
     /// There is nothing in it.
     #[error("holds no row of numbers")]
@@ -72,6 +83,8 @@ pub enum TableError {
         "line {line}, {column}: {cell:?} is not a finite number{hint}",
         hint = if is_decimal_comma(cell) {
             "; write a point for its comma"
+        } else if *is_named {
+            "; correct it, or leave the row out"
         } else {
             "; correct it, leave the row out, or name the columns to take with --columns"
         }
@@ -83,6 +96,8 @@ pub enum TableError {
         column: Place,
         /// What stands there.
         cell: String,
+        /// Whether the column was asked for by its name or number.
+        is_named: bool,
     },
 
     /// There are more numbers than this program reads.
@@ -113,7 +128,7 @@ pub enum TableError {
 
     /// A column is asked for, by itself or with all, whose name others have too.
     #[error(
-        "the columns {first} and {second} are both called {name:?}: say by their numbers, with --columns, which to take"
+        "the columns {first} and {second} are both called {name:?}: rename one, or ask for columns by their numbers"
     )]
     Ambiguous {
         /// The name.
@@ -146,9 +161,9 @@ pub enum TableError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Which column, from 1.
-    number: usize,
+    pub(super) number: usize,
     /// What the header calls it.
-    name: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 impl fmt::Display for Place {
@@ -203,14 +218,17 @@ impl Table {
         let line = rows.line(&first);
         let mut is_row = rows.next(&mut row)?;
         let header = Header::of(first, is_row.then_some(&row));
+        if header.has_names && !header.cells.iter().all(is_text) {
+            return Err(TableError::Encoding { line });
+        }
         let (chosen, mut table) = header.choose(columns, context)?;
         match (header.has_names, is_row) {
             (true, false) => return Err(TableError::HeaderAlone { line }),
             (true, true) => {}
-            (false, _) => header.take(&header.cells, &chosen, &mut table.numbers, || line)?,
+            (false, _) => header.take(&header.cells, &chosen, &mut table, || line)?,
         }
         while is_row {
-            header.take(&row, &chosen, &mut table.numbers, || rows.line(&row))?;
+            header.take(&row, &chosen, &mut table, || rows.line(&row))?;
             is_row = rows.next(&mut row)?;
         }
         Ok(table)
@@ -226,7 +244,7 @@ impl Table {
         let (chosen, mut table) = Header::of(names, None).choose(columns, context)?;
         let rows = self.numbers.chunks_exact(self.width());
         table.numbers = rows
-            .flat_map(|row| chosen.iter().map(|&at| row[at]))
+            .flat_map(|row| chosen.columns.iter().map(|&at| row[at]))
             .collect();
         Ok(table)
     }
@@ -284,225 +302,6 @@ fn separator(line: &[u8]) -> u8 {
     separators
         .find(|separator| unquoted.contains(separator))
         .unwrap_or(b',')
-}
-
-/// What the first row says of the columns.
-struct Header {
-    cells: ByteRecord,
-    has_names: bool,
-    /// The columns in the order of their names.
-    sorted: Vec<usize>,
-}
-
-impl Header {
-    /// Of the first row and the one that follows it.
-    fn of(first: ByteRecord, second: Option<&ByteRecord>) -> Self {
-        let has_names = match second {
-            Some(second) => {
-                let mut pairs = first.iter().zip(second);
-                first.iter().all(is_word)
-                    || pairs.any(|(name, cell)| is_word(name) && !is_word(cell))
-            }
-            None => first.iter().any(is_word),
-        };
-        let mut sorted: Vec<usize> = Vec::new();
-        if has_names {
-            sorted.extend(0..first.len());
-            sorted.sort_by_key(|&column| first[column].trim_ascii());
-        }
-        Self {
-            cells: first,
-            has_names,
-            sorted,
-        }
-    }
-
-    fn width(&self) -> usize {
-        self.cells.len()
-    }
-
-    /// The columns of this name.
-    fn called(&self, name: &[u8]) -> &[usize] {
-        let key = |&column: &usize| self.cells[column].trim_ascii();
-        let start = self.sorted.partition_point(|column| key(column) < name);
-        let count = self.sorted[start..].partition_point(|column| key(column) == name);
-        &self.sorted[start..start + count]
-    }
-
-    fn name(&self, column: usize) -> Option<&[u8]> {
-        let name = self.cells[column].trim_ascii();
-        (self.has_names && !name.is_empty()).then_some(name)
-    }
-
-    fn place(&self, column: usize) -> Place {
-        Place {
-            number: column + 1,
-            name: self.name(column).map(text),
-        }
-    }
-
-    /// By what the column is found in another file: its name, or its number where it has none to itself.
-    fn label(&self, column: usize) -> String {
-        match self.name(column) {
-            Some(name) if self.called(name).len() == 1 => text(name),
-            _ => (column + 1).to_string(),
-        }
-    }
-
-    /// The column of this name, else of this number, from 1.
-    fn find(&self, wanted: &str) -> Result<Option<usize>, TableError> {
-        match self.called(wanted.trim_ascii().as_bytes()) {
-            [] => Ok((wanted.trim_ascii().parse().ok())
-                .and_then(|number: usize| number.checked_sub(1))
-                .filter(|&column| column < self.width())),
-            [column] => Ok(Some(*column)),
-            [first, second, ..] => Err(self.ambiguous(*first, *second)),
-        }
-    }
-
-    fn ambiguous(&self, first: usize, second: usize) -> TableError {
-        TableError::Ambiguous {
-            name: text(self.cells[first].trim_ascii()),
-            first: first + 1,
-            second: second + 1,
-        }
-    }
-
-    fn find_all<'a>(
-        &self,
-        wanted: impl Iterator<Item = &'a String>,
-    ) -> Result<Vec<usize>, TableError> {
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
-        for name in wanted {
-            match self.find(name)? {
-                Some(column) => found.push(column),
-                None => missing.push(format!("{name:?}")),
-            }
-        }
-        match missing.len() {
-            0 => Ok(found),
-            _ => Err(TableError::Unknown {
-                missing: listed(&missing, missing.len()),
-                known: self.known(),
-            }),
-        }
-    }
-
-    /// The columns that are not taken.
-    fn others(&self, is_taken: &[bool]) -> Result<Vec<usize>, TableError> {
-        let others: Vec<usize> = (0..self.width())
-            .filter(|&column| !is_taken[column])
-            .collect();
-        for name in others.iter().filter_map(|&column| self.name(column)) {
-            if let [first, second, ..] = self.called(name) {
-                return Err(self.ambiguous(*first, *second));
-            }
-        }
-        Ok(others)
-    }
-
-    /// The columns to take, those of the context last, and the table that their numbers belong in.
-    fn choose(
-        &self,
-        columns: Option<&[String]>,
-        context: &[String],
-    ) -> Result<(Vec<usize>, Table), TableError> {
-        let named = columns.unwrap_or_default();
-        let mut named_columns = self.find_all(named.iter().chain(context))?;
-        let context = named_columns.split_off(named.len());
-        let mut is_taken = vec![false; self.width()];
-        for &column in context.iter().chain(&named_columns) {
-            if mem::replace(&mut is_taken[column], true) {
-                return Err(TableError::Repeated(self.place(column)));
-            }
-        }
-        let columns = match columns {
-            Some(_) => named_columns,
-            None => self.others(&is_taken)?,
-        };
-        if columns.is_empty() {
-            return Err(TableError::NoColumn);
-        }
-        let labels = |columns: &[usize]| columns.iter().map(|&at| self.label(at)).collect();
-        let table = Table {
-            columns: labels(&columns),
-            context: labels(&context),
-            numbers: Vec::new(),
-        };
-        Ok(([columns, context].concat(), table))
-    }
-
-    /// Adds the chosen numbers of a row that begins in `line`.
-    fn take(
-        &self,
-        row: &ByteRecord,
-        chosen: &[usize],
-        out: &mut Vec<f64>,
-        line: impl Fn() -> u64,
-    ) -> Result<(), TableError> {
-        if row.len() != self.width() {
-            return Err(TableError::Length {
-                line: line(),
-                found: row.len(),
-                expected: self.width(),
-            });
-        }
-        if out.len() + chosen.len() > MAX_NUMBERS {
-            return Err(TableError::TooLarge { line: line() });
-        }
-        out.try_reserve(chosen.len())
-            .map_err(|_| TableError::Memory { line: line() })?;
-        for &column in chosen {
-            let number = number(&row[column]).filter(|number| number.is_finite());
-            out.push(number.ok_or_else(|| TableError::NotFinite {
-                line: line(),
-                column: self.place(column),
-                cell: text(&row[column]).chars().take(SHOWN).collect(),
-            })?);
-        }
-        Ok(())
-    }
-
-    /// What there is, for a message.
-    fn known(&self) -> String {
-        let width = self.width();
-        match self.has_names {
-            true => {
-                let names = (0..width.min(SHOWN)).map(|column| format!("{:?}", self.label(column)));
-                listed(&names.collect::<Vec<_>>(), width)
-            }
-            false => format!("no header, and the columns 1 to {width}"),
-        }
-    }
-}
-
-/// The first of `all` names.
-fn listed(names: &[String], all: usize) -> String {
-    let shown = &names[..names.len().min(SHOWN)];
-    match all - shown.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-fn text(cell: &[u8]) -> String {
-    String::from_utf8_lossy(cell).into_owned()
-}
-
-/// What a cell says, which may be infinite or NaN.
-fn number(cell: &[u8]) -> Option<f64> {
-    str::from_utf8(cell.trim_ascii()).ok()?.parse().ok()
-}
-
-/// Whether a cell can only be a name.
-fn is_word(cell: &[u8]) -> bool {
-    let cell = cell.trim_ascii();
-    let mut missing = MISSING.iter().map(|sign| sign.as_bytes());
-    number(cell).is_none() && !missing.any(|sign| cell.eq_ignore_ascii_case(sign))
-}
-
-fn is_decimal_comma(cell: &str) -> bool {
-    number(cell.replacen(',', ".", 1).as_bytes()).is_some() && number(cell.as_bytes()).is_none()
 }
 
 #[cfg(test)]
@@ -669,7 +468,26 @@ mod tests {
             let error = complaint(text);
             assert!(error.contains(said), "{text:?}: {error}");
         }
-        assert!(complaint(b"x\n\xff\n").contains("\"\u{fffd}\" is not"));
+        // "Größe", and a degree sign, in Latin-1; and in a column that nobody asks for.
+        assert!(complaint(b"a,Gr\xf6\xdfe\n1,2\n").contains("line 1 is no text in UTF-8"));
+        assert!(complaint(b"x\n1\n7\xb0\n").contains("line 3 is no text in UTF-8"));
+        assert!(read_chosen(b"a,b\n1,\xb0\n", Some("a"), "").is_ok());
+        // A column that was asked for is not to be left out.
+        for (columns, context, has_advice) in
+            [(None, "", true), (Some("b"), "", false), (None, "b", false)]
+        {
+            let error = read_chosen("a,b\n1,2\n3,x\n", columns, context).unwrap_err();
+            assert_eq!(
+                error.to_string().contains("--columns"),
+                has_advice,
+                "{error}"
+            );
+        }
+        // What pandas makes of a table, unless its index is wanted or not.
+        let indexed = ",a,b\n0,1,2\n1,3,4\n";
+        assert!(complaint(indexed).contains("index=False"));
+        assert!(read_chosen(indexed, Some("a,b"), "").is_ok());
+        assert!(read_chosen(indexed, None, "1").is_ok());
         let utf16: Vec<u8> = "a,b\n1,2\n"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)

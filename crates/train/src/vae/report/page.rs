@@ -5,10 +5,9 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use crate::config;
+use crate::{config, curves::escape};
 
 use super::{
-    curves::escape,
     run::Run,
     table::{Table, epochs},
 };

@@ -1,0 +1,181 @@
+//! What commands take that use runs.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::Args;
+
+use crate::{
+    backend::{self, Backend},
+    data::Binarization,
+    density::DensitySettings,
+    evaluation::Split,
+    points::PointsName,
+    task::Settings,
+    vae::VaeSettings,
+};
+
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    /// Folder of the run; of several runs of images, the others are compared with the first, image by image
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+
+    /// Importance samples for each image, or samples of an approximation [default: 5000; 100000 against an energy]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub samples: Option<NonZeroUsize>,
+
+    /// Data to evaluate on [default: test]
+    #[arg(long, value_name = "SPLIT")]
+    pub split: Option<Split>,
+
+    /// How grey levels become black and white [default: as in training]
+    #[arg(long, value_name = "HOW")]
+    pub binarization: Option<Binarization>,
+
+    /// Evaluate the checkpoint of this epoch [default: the best by validation]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub epoch: Option<NonZeroUsize>,
+
+    /// Seed of the samples, whatever the run's own [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+
+    /// Print one JSON object, with the names of evaluations.csv
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub place: Place,
+}
+
+impl EvaluateArgs {
+    pub fn split(&self) -> Split {
+        self.split.unwrap_or(Split::Test)
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// The settings of a run, as it is evaluated.
+    pub fn apply(&self, settings: VaeSettings) -> VaeSettings {
+        let settings = self.place.apply(settings);
+        VaeSettings {
+            binarization: self.binarization.or(settings.binarization),
+            ..settings
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Folders of the runs, in the order of the table; those that differ only by seed are put together
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+
+    /// Folder for the report, a new one or that of an earlier report of these runs [default: report-1, -2, …]
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct SampleArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+
+    /// Write so many samples of a density or an approximation as CSV, in the units of its points; given a context, so
+    /// many for each row of it
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub count: Option<NonZeroUsize>,
+
+    /// CSV file of the columns that the density was given
+    #[arg(long, value_name = "FILE")]
+    pub context: Option<PathBuf>,
+
+    /// New file for the samples [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Seed of the samples [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+
+    #[command(flatten)]
+    pub place: Place,
+}
+
+impl SampleArgs {
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// What goes with samples as numbers, and whether it is given.
+    pub fn of_numbers(&self) -> Vec<(&'static str, bool)> {
+        let mut flags = self.of_a_count();
+        flags.push(("--count", self.count.is_some()));
+        flags
+    }
+
+    /// What goes with a count of samples alone, and whether it is given.
+    pub fn of_a_count(&self) -> Vec<(&'static str, bool)> {
+        vec![
+            ("--context", self.context.is_some()),
+            ("--output", self.output.is_some()),
+            ("--seed", self.seed.is_some()),
+        ]
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct LogProbArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+
+    /// CSV file with the columns that the density is of, and given
+    pub points: PathBuf,
+
+    /// New file for the log-densities [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where a finished run is computed on, when not where it was trained.
+#[derive(Args, Debug)]
+pub struct Place {
+    #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
+    pub backend: Option<Backend>,
+
+    /// Folder of the data set's files, or file of the points, when it is not where training found them
+    #[arg(long, value_name = "PATH")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// The backend that is asked for.
+    pub fn apply_backend(&self, settings: &mut impl Settings) {
+        let training = settings.training_mut();
+        training.backend = self.backend.unwrap_or(training.backend);
+    }
+
+    /// The settings of a density, here.
+    pub fn apply_to_points(&self, mut settings: DensitySettings) -> DensitySettings {
+        self.apply_backend(&mut settings);
+        let moved = self.data_dir.clone().map(PointsName::File);
+        DensitySettings {
+            points: moved.unwrap_or(settings.points),
+            ..settings
+        }
+    }
+
+    /// Those of images, here.
+    pub fn apply(&self, mut settings: VaeSettings) -> VaeSettings {
+        self.apply_backend(&mut settings);
+        VaeSettings {
+            data_dir: self.data_dir.clone().or(settings.data_dir),
+            ..settings
+        }
+    }
+}
