@@ -33,6 +33,7 @@ use crate::{
   train --resume runs/digits-1             go on after an interruption
   train evaluate runs/digits-1             the test set's ELBO and NLL, and the gap between them
   train evaluate runs/a runs/b             the same of both, and their paired differences
+  train estimates runs/digits-1 --ais 500  how good that NLL is
   train sample runs/digits-1               pictures
   train report runs/a runs/b               their table, learning curves and a page
   train energy --energy u2                 planar layers against one of the paper's energies
@@ -73,6 +74,10 @@ pub enum Command {
     /// log-likelihood of test points, or the distance from the energy's distribution; of several runs of images, also how
     /// they differ
     Evaluate(EvaluateArgs),
+    /// Print how good the importance-sampled NLL of autoencoders is: by the number of samples, and beside annealed importance
+    /// sampling; and draw it
+    #[command(mut_arg("runs", |arg| arg.help("Folder of the run; several are drawn beside each other")))]
+    Estimates(EstimatesArgs),
     /// Print the log-density in nats of the points of a CSV file, in its own units
     LogProb(LogProbArgs),
     /// Write the table of runs; of autoencoders also their learning curves and a page with both and their pictures, of energies
@@ -452,13 +457,61 @@ pub trait Flags {
 
 #[derive(Args, Debug)]
 pub struct EvaluateArgs {
-    /// Folder of the run; of several runs of images, the others are compared with the first, image by image
-    #[arg(value_name = "RUN", required = true)]
-    pub runs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub of: Subjects,
 
     /// Importance samples for each image, or samples of an approximation [default: 5000; 100000 against an energy]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub samples: Option<NonZeroUsize>,
+
+    /// Print one JSON object, with the names of evaluations.csv
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct EstimatesArgs {
+    #[command(flatten)]
+    pub of: Subjects,
+
+    /// How many images, the first of them [default: 100, or all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub images: Option<NonZeroUsize>,
+
+    /// Numbers of importance samples for each image [default: 1,10,50,200,1000,5000]
+    #[arg(
+        long,
+        value_name = "S,…",
+        allow_negative_numbers = true,
+        value_delimiter = ','
+    )]
+    pub samples: Option<Vec<NonZeroUsize>>,
+
+    /// Steps of annealed importance sampling from the prior to the posterior, which the rest is held against; 1,000 and more
+    /// are worth having [default: none of it]
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
+    pub ais: Option<NonZeroUsize>,
+
+    /// Chains of annealed importance sampling for each image [default: 16]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        requires = "ais"
+    )]
+    pub chains: Option<NonZeroUsize>,
+
+    /// Picture of all runs, an SVG file [default: estimates.svg in the folder of the first]
+    #[arg(long, value_name = "FILE")]
+    pub picture: Option<PathBuf>,
+}
+
+/// Runs, and what of them is evaluated.
+#[derive(Args, Debug)]
+pub struct Subjects {
+    /// Folder of the run; of several runs of images, the others are compared with the first, image by image
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
 
     /// Data to evaluate on [default: test]
     #[arg(long, value_name = "SPLIT")]
@@ -476,15 +529,11 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 
-    /// Print one JSON object, with the names of evaluations.csv
-    #[arg(long)]
-    pub json: bool,
-
     #[command(flatten)]
     pub place: Place,
 }
 
-impl EvaluateArgs {
+impl Subjects {
     pub fn split(&self) -> Split {
         self.split.unwrap_or(Split::Test)
     }

@@ -41,10 +41,15 @@ const VARIANCE: f64 = 0.2;
 
 /// ln p(x | z) of x | z ~ N(A z, σ² I), sample-major.
 fn linear(z: Tensor<2>) -> Tensor<1> {
+    linear_at(Tensor::from_data(X, &Device::flex()), z)
+}
+
+/// Of these x.
+fn linear_at(x: Tensor<2>, z: Tensor<2>) -> Tensor<1> {
     let device = Device::flex();
-    let [rows, _] = z.dims();
+    let ([batch, _], [rows, _]) = (x.dims(), z.dims());
     let a = Tensor::<2>::from_data(A, &device).transpose();
-    let x = Tensor::<2>::from_data(X, &device).repeat_dim(0, rows / X.len());
+    let x = x.repeat_dim(0, rows / batch);
     // Symmetric in x and its mean.
     let log_var = Tensor::full([rows, 2], VARIANCE.ln(), &device);
     DiagonalGaussian::new(x, log_var).log_prob(z.matmul(a))
@@ -158,6 +163,42 @@ fn of_a_decoder_it_is_the_integral_over_a_grid() {
     for vae in [vae, trained] {
         let estimates = ais.estimate(&vae, images.clone(), normal(2, 4)).unwrap();
         is_near(&estimates, ais.chains, &expected);
+    }
+}
+
+/// With the noise that it has alone, an image among others has the estimate that it has alone, but for rounding: step sizes
+/// are its own.
+#[test]
+fn an_image_is_estimated_by_itself() {
+    let ais = AnnealedImportanceSampling {
+        chains: 3,
+        steps: 30,
+        leapfrogs: 3,
+    };
+    let of = |images: &[usize]| {
+        let mut each: Vec<_> = images.iter().map(|i| normal(1, *i as u64)).collect();
+        let noise = |n: usize, width: usize| {
+            let each = each.iter_mut().map(|noise| noise(n, width));
+            let each: Vec<Tensor<3>> = each.map(|noise| noise.unsqueeze_dim(1)).collect();
+            Tensor::cat(each, 1).reshape([n * images.len(), width])
+        };
+        let x = Tensor::<2>::from_data(X, &Device::flex());
+        let x = Tensor::cat(
+            images
+                .iter()
+                .map(|&i| x.clone().slice_dim(0, i..i + 1))
+                .collect(),
+            0,
+        );
+        let log_likelihood = |z| linear_at(x.clone(), z);
+        ais.estimate_of(log_likelihood, images.len(), 2, noise)
+            .unwrap()
+            .log_likelihood
+    };
+    let all = of(&[0, 1, 2]);
+    for i in 0..3 {
+        let alone = of(&[i])[0];
+        assert!((all[i] - alone).abs() < 1e-3, "{i}: {all:?}, {alone}");
     }
 }
 

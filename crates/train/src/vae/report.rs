@@ -1,6 +1,6 @@
 //! `train report`: what runs of VAEs have come to, as tables, learning curves and a page.
 
-mod curves;
+pub(super) mod curves;
 mod page;
 pub mod run;
 pub mod table;
