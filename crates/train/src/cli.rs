@@ -6,7 +6,7 @@ mod tasks;
 
 use clap::{Parser, Subcommand};
 
-pub use finished::{EvaluateArgs, LogProbArgs, ReportArgs, SampleArgs};
+pub use finished::{EstimatesArgs, EvaluateArgs, LogProbArgs, ReportArgs, SampleArgs, Subjects};
 pub use groups::Flags;
 pub use tasks::{DensityArgs, EnergyArgs, TrainArgs};
 
@@ -23,6 +23,7 @@ pub use tasks::{DensityArgs, EnergyArgs, TrainArgs};
   train --resume runs/digits-1             go on after an interruption
   train evaluate runs/digits-1             the test set's ELBO and NLL, and the gap between them
   train evaluate runs/a runs/b             the same of both, and their paired differences
+  train estimates runs/digits-1 --ais 500  how good that NLL is
   train sample runs/digits-1               pictures
   train report runs/a runs/b               their table, learning curves and a page
   train energy --energy u2                 planar layers against one of the paper's energies
@@ -64,6 +65,10 @@ pub enum Command {
     /// log-likelihood of test points, or the distance from the energy's distribution; of several runs of images, also how
     /// they differ
     Evaluate(EvaluateArgs),
+    /// Print how good the importance-sampled NLL of autoencoders is: by the number of samples, and beside annealed importance
+    /// sampling; and draw it
+    #[command(mut_arg("runs", |arg| arg.help("Folder of the run; several are drawn beside each other")))]
+    Estimates(EstimatesArgs),
     /// Print the log-density in nats of the points of a CSV file, in its own units
     LogProb(LogProbArgs),
     /// Write the table of runs; of autoencoders also their learning curves and a page with both and their pictures, of energies

@@ -4,19 +4,19 @@ use std::fmt::Write;
 
 use crate::{run::history::EpochRow, task::Measured};
 
-const STYLE: &str = include_str!("curves.css");
+pub const STYLE: &str = include_str!("curves.css");
 /// How many colours the style has; what comes after them is dashed.
-const COLOURS: usize = 8;
+pub const COLOURS: usize = 8;
 
-const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 360.0;
+pub const WIDTH: f64 = 900.0;
+pub const HEIGHT: f64 = 360.0;
 /// The edges of the axes, from the top left corner.
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 660.0;
-const TOP: f64 = 40.0;
-const BOTTOM: f64 = 310.0;
+pub const LEFT: f64 = 60.0;
+pub const RIGHT: f64 = 660.0;
+pub const TOP: f64 = 40.0;
+pub const BOTTOM: f64 = 310.0;
 /// Between the lines of the key.
-const LEADING: f64 = 20.0;
+pub const LEADING: f64 = 20.0;
 
 /// What was maximised in a run, in training and in validation.
 pub struct Curve<'a> {
@@ -167,7 +167,7 @@ impl Axes {
 }
 
 /// Round numbers between two others, about six.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
+pub fn ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 6.0;
     let power = 10_f64.powf(rough.log10().floor());
     let times = [1.0, 2.0, 5.0, 10.0];
@@ -187,7 +187,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
         .collect()
 }
 
-fn text(x: f64, y: f64, anchor: &str, words: &str, class: &str) -> String {
+pub fn text(x: f64, y: f64, anchor: &str, words: &str, class: &str) -> String {
     let words = escape(words);
     format!(
         "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>\n"

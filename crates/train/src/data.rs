@@ -173,6 +173,12 @@ impl Images {
         self.range.start + index
     }
 
+    /// All images, so many at a time, sharing the pixels.
+    pub fn batches(&self, at_once: usize) -> impl Iterator<Item = Self> {
+        let starts = (0..self.len()).step_by(at_once);
+        starts.map(move |start| self.slice(start..self.len().min(start + at_once)))
+    }
+
     /// The images of `range`, sharing the pixels.
     ///
     /// # Panics

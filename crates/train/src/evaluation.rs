@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cli::EvaluateArgs,
     density, energy,
-    run::{RunDir, trained::Trained},
+    run::{EVALUATIONS, RunDir, trained::Trained},
     task::{Model, Settings, Task, TaskName},
     terminal::{print, warn},
     vae,
@@ -42,7 +42,7 @@ impl fmt::Display for Split {
 /// When a run, its data or the backend cannot be had, when runs are of several kinds, or when a result is not finite or
 /// cannot be written.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
-    match RunDir::open(&args.runs[0])?.task()? {
+    match RunDir::open(&args.of.runs[0])?.task()? {
         TaskName::Vae => vae::evaluate::run(args),
         TaskName::Density => density::evaluate::run(args),
         TaskName::Energy => energy::evaluate::run(args),
@@ -64,15 +64,15 @@ pub fn refuse(task: TaskName, flags: &[(&str, bool)]) -> Result<()> {
     Ok(())
 }
 
-/// Adds a row to the run's `evaluations.csv`.
+/// Adds a row to a file of the run, [`EVALUATIONS`] or [`ESTIMATES`](crate::run::ESTIMATES).
 ///
 /// # Errors
 ///
 /// When the folder cannot be written.
-pub fn record(run: &RunDir, row: &impl Serialize) -> Result<()> {
-    if let Some(kept) = run.add_evaluation(row)? {
+pub fn record(run: &RunDir, file: &str, row: &impl Serialize) -> Result<()> {
+    if let Some(kept) = run.add_row(file, row)? {
         warn(format_args!(
-            "evaluations.csv had other columns or half a row: it is kept as {}",
+            "{file} had other columns or half a row: it is kept as {}",
             kept.display()
         ));
     }
@@ -100,11 +100,11 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
     evaluate: impl Fn(&Trained<T>) -> Result<R>,
 ) -> Result<()> {
     let mut evaluated = Vec::new();
-    for path in &args.runs {
+    for path in &args.of.runs {
         let run = RunDir::open(path)?.best_fit(T::Model::MEASURED)?;
         let settings = here(run.settings()?);
         let device = settings.training().backend.device()?;
-        let epoch = args.epoch.map(|epoch| epoch.get());
+        let epoch = args.of.epoch.map(|epoch| epoch.get());
         let trained = Trained::of_epoch(&run, epoch, T::open(settings)?, device)?;
         let row = evaluate(&trained)?;
         let (run_name, weights) = (path.display(), trained.file.display());
@@ -114,7 +114,7 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
                 "{apart}{run_name}: weights in {weights}\n{row}"
             ))?;
         }
-        record(&run, &row)?;
+        record(&run, EVALUATIONS, &row)?;
         evaluated.push(Evaluated {
             run: run_name.to_string(),
             weights: weights.to_string(),

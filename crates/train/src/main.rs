@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Some(Command::Density(args)) => learn::train::<DensityTask>(args),
         Some(Command::Energy(args)) => energy::restarts::train(args),
         Some(Command::Evaluate(args)) => evaluation::run(args).map(|()| Ending::Complete),
+        Some(Command::Estimates(args)) => vae::estimates::run(args).map(|()| Ending::Complete),
         Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),

@@ -33,6 +33,8 @@ pub enum Purpose {
     Points = 8,
     /// Which rows of a file of points are for training, validation and test.
     Split = 9,
+    /// Where chains of annealed importance sampling begin, and their moves.
+    AnnealNoise = 10,
 }
 
 /// The generator of the key (seed, purpose, epoch, index).

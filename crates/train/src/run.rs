@@ -14,6 +14,7 @@
 //!   lock                   held while a training writes here; evaluations.lock while a row is added
 //!   curves.svg             what was maximised, by epoch, in training and in validation
 //!   evaluations.csv        a row for each `train evaluate`; those of other columns are kept as evaluations-N.csv
+//!   estimates.csv, .svg    of an autoencoder: rows of `train estimates`, kept in the same way, and their picture
 //! ```
 //!
 //! Of fits with several seeds it is a folder of such:
@@ -53,6 +54,12 @@ use history::{EpochRow, History};
 
 /// What the names of the folders of fits begin with, before the seed.
 const SEED: &str = "seed-";
+
+/// The file of `train evaluate`.
+pub const EVALUATIONS: &str = "evaluations.csv";
+
+/// The file of `train estimates`.
+pub const ESTIMATES: &str = "estimates.csv";
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
@@ -260,14 +267,14 @@ impl RunDir {
         }
     }
 
-    /// Adds a row to `evaluations.csv`. A file with other columns, as older versions wrote it, or with half a last
+    /// Adds a row to [`EVALUATIONS`] or [`ESTIMATES`]. A file with other columns, as older versions wrote it, or with half a last
     /// row is kept under another name, which is returned.
     ///
     /// # Errors
     ///
     /// When the folder cannot be written.
-    pub fn add_evaluation(&self, row: &impl Serialize) -> Result<Option<PathBuf>> {
-        let path = self.path.join("evaluations.csv");
+    pub fn add_row(&self, file: &str, row: &impl Serialize) -> Result<Option<PathBuf>> {
+        let path = self.path.join(file);
         // One after the other, where there are locks; it is let go with the file.
         let lock = File::create(self.path.join("evaluations.lock"));
         let _locked = lock.and_then(|file| file.lock().map(|()| file));
@@ -280,7 +287,7 @@ impl RunDir {
     ///
     /// When a row is damaged, or the columns are those of another version.
     pub fn evaluations<Row: DeserializeOwned>(&self) -> Result<Vec<Row>> {
-        let Some(text) = self.read("evaluations.csv")? else {
+        let Some(text) = self.read(EVALUATIONS)? else {
             return Ok(Vec::new());
         };
         let rows = csv::Reader::from_reader(&text[..]).into_deserialize();
@@ -549,7 +556,7 @@ mod tests {
         let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
         let (elbo, split) = (-1.5, "test");
         for epoch in [1, 2] {
-            let kept = run.add_evaluation(&Old { epoch, elbo }).unwrap();
+            let kept = run.add_row(EVALUATIONS, &Old { epoch, elbo }).unwrap();
             assert_eq!(kept, None);
         }
         let row = New {
@@ -557,9 +564,9 @@ mod tests {
             split,
             elbo,
         };
-        let kept = run.add_evaluation(&row).unwrap();
+        let kept = run.add_row(EVALUATIONS, &row).unwrap();
         assert_eq!(kept, Some(run.path().join("evaluations-1.csv")));
-        assert_eq!(run.add_evaluation(&row).unwrap(), None);
+        assert_eq!(run.add_row(EVALUATIONS, &row).unwrap(), None);
         assert_eq!(text("evaluations-1.csv"), "epoch,elbo\n1,-1.5\n2,-1.5\n");
         let header = "epoch,split,elbo\n";
         assert_eq!(
@@ -569,7 +576,7 @@ mod tests {
 
         // Cut short by a full disk.
         fs::write(run.path().join("evaluations.csv"), format!("{header}3,te")).unwrap();
-        let kept = run.add_evaluation(&row).unwrap();
+        let kept = run.add_row(EVALUATIONS, &row).unwrap();
         assert_eq!(kept, Some(run.path().join("evaluations-2.csv")));
         assert_eq!(text("evaluations-2.csv"), format!("{header}3,te"));
         assert_eq!(text("evaluations.csv"), format!("{header}3,test,-1.5\n"));

@@ -1,5 +1,6 @@
 //! The variational autoencoder of images, whose posterior is a flow.
 
+pub mod estimates;
 pub mod evaluate;
 pub mod report;
 pub mod sample;
@@ -441,24 +442,32 @@ impl Trained<VaeTask> {
         Tensor::from_data(TensorData::new(values, [rows, pixels]), &self.device)
     }
 
-    /// Noise that goes on from call to call, keyed by `seed` and each of `images`: `noise(n)` is
+    /// Noise of posterior samples, which goes on from call to call, keyed by `seed` and each of `images`: `noise(n)` is
     /// `[n · batch, latent_dim]`, sample-major, whatever the sizes of the calls before.
     pub fn noise(&self, images: &Images, seed: u64) -> impl FnMut(usize) -> Tensor<2> {
         let latent_dim = self.settings().latent_dim.get();
+        let mut noise = self.noise_for(Purpose::EvaluateNoise, images, seed);
+        move |n| noise(n, latent_dim)
+    }
+
+    /// The same for any purpose and width: `noise(n, width)` is `[n · batch, width]`.
+    pub fn noise_for(
+        &self,
+        purpose: Purpose,
+        images: &Images,
+        seed: u64,
+    ) -> impl FnMut(usize, usize) -> Tensor<2> {
         let device = self.device.clone();
         let mut streams: Vec<_> = (0..images.len())
-            .map(|i| {
-                let index = images.position(i) as u64;
-                stream(seed, Purpose::EvaluateNoise, FIXED_EPOCH, index)
-            })
+            .map(|i| stream(seed, purpose, FIXED_EPOCH, images.position(i) as u64))
             .collect();
-        move |n| {
+        move |n, width| {
             let batch = streams.len();
-            let mut values = vec![0.0; n * batch * latent_dim];
-            for (row, noise) in values.chunks_exact_mut(latent_dim).enumerate() {
+            let mut values = vec![0.0; n * batch * width];
+            for (row, noise) in values.chunks_exact_mut(width).enumerate() {
                 fill_normal(&mut streams[row % batch], noise);
             }
-            Tensor::from_data(TensorData::new(values, [n * batch, latent_dim]), &device)
+            Tensor::from_data(TensorData::new(values, [n * batch, width]), &device)
         }
     }
 }

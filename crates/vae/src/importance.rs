@@ -1,6 +1,6 @@
 use burn::tensor::{Tensor, TensorReadError};
 
-use crate::Vae;
+use crate::{BoundTerms, Vae};
 
 /// ln p(x) by importance sampling from the posterior, in chunks of bounded memory.
 ///
@@ -59,22 +59,12 @@ impl ImportanceSampling {
         &self,
         vae: &Vae,
         images: Tensor<2>,
-        mut noise: impl FnMut(usize) -> Tensor<2>,
+        noise: impl FnMut(usize) -> Tensor<2>,
     ) -> Result<Estimates, TensorReadError> {
-        assert!(self.samples > 0, "importance sampling takes a sample");
         let [batch, _] = images.dims();
-        if batch == 0 {
-            return Ok(Estimates::default());
-        }
-        let posterior = vae.posterior(images.clone());
-        let at_once = (self.rows_at_once / batch).max(1);
-
         let mut log_sums = vec![f64::NEG_INFINITY; batch];
         let [mut elbo, mut reconstruction, mut kl] = [(); 3].map(|()| vec![0.0; batch]);
-        let mut done = 0;
-        while done < self.samples {
-            let n = at_once.min(self.samples - done);
-            let terms = vae.terms_of(&posterior, images.clone(), noise(n));
+        self.chunks(vae, images, noise, |n, terms| {
             let log_means = terms.importance_weighted(n).try_into_vec_as::<f64>()?;
             for (log_sum, log_mean) in log_sums.iter_mut().zip(log_means) {
                 *log_sum = log_add_exp(*log_sum, log_mean + (n as f64).ln());
@@ -82,9 +72,8 @@ impl ImportanceSampling {
             let share = n as f64 / self.samples as f64;
             add_means(&mut elbo, terms.elbo(), share)?;
             add_means(&mut kl, terms.kl(), share)?;
-            add_means(&mut reconstruction, terms.log_likelihood, share)?;
-            done += n;
-        }
+            add_means(&mut reconstruction, terms.log_likelihood, share)
+        })?;
         let log_samples = (self.samples as f64).ln();
         Ok(Estimates {
             log_likelihood: log_sums.iter().map(|sum| sum - log_samples).collect(),
@@ -93,6 +82,92 @@ impl ImportanceSampling {
             kl,
         })
     }
+
+    /// ln p(x, z_s) - ln q(z_s | x) of each image's samples, in their order: what [`mean_bound`] takes. Noise, errors and
+    /// panics as of [`estimate`](Self::estimate); it holds `samples` numbers an image.
+    ///
+    /// # Errors
+    ///
+    /// When the device fails while the numbers are read back.
+    ///
+    /// # Panics
+    ///
+    /// When shapes disagree or `samples` is 0.
+    pub fn log_weights(
+        &self,
+        vae: &Vae,
+        images: Tensor<2>,
+        noise: impl FnMut(usize) -> Tensor<2>,
+    ) -> Result<Vec<Vec<f64>>, TensorReadError> {
+        let [batch, _] = images.dims();
+        let mut all = vec![Vec::new(); batch];
+        self.chunks(vae, images, noise, |_, terms| {
+            for row in terms.elbo().try_into_vec_as::<f64>()?.chunks_exact(batch) {
+                for (own, log_weight) in all.iter_mut().zip(row) {
+                    own.push(*log_weight);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Shows `take` the terms of all samples, so many of every image at a time.
+    fn chunks(
+        &self,
+        vae: &Vae,
+        images: Tensor<2>,
+        mut noise: impl FnMut(usize) -> Tensor<2>,
+        mut take: impl FnMut(usize, BoundTerms) -> Result<(), TensorReadError>,
+    ) -> Result<(), TensorReadError> {
+        assert!(self.samples > 0, "importance sampling takes a sample");
+        let [batch, _] = images.dims();
+        if batch == 0 {
+            return Ok(());
+        }
+        let posterior = vae.posterior(images.clone());
+        let at_once = (self.rows_at_once / batch).max(1);
+        let mut done = 0;
+        while done < self.samples {
+            let n = at_once.min(self.samples - done);
+            take(n, vae.terms_of(&posterior, images.clone(), noise(n)))?;
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+/// The importance-weighted bound of `samples` samples, in nats, from more log-weights of one image than that: the mean over as
+/// many sets of so many as there are, none of which shares a weight. All have the same expectation, and their mean varies less
+/// than a single one.
+///
+/// # Panics
+///
+/// When `samples` is 0 or there are fewer weights.
+///
+/// ```
+/// use flow_vae::mean_bound;
+///
+/// let log_weights = [-3.0, -1.0, -2.0, -2.0];
+/// assert_eq!(mean_bound(&log_weights, 1), -2.0); // the ELBO
+/// assert!(mean_bound(&log_weights, 2) > -2.0);
+/// assert!(mean_bound(&log_weights, 4) > mean_bound(&log_weights, 2));
+/// ```
+pub fn mean_bound(log_weights: &[f64], samples: usize) -> f64 {
+    assert!(
+        samples > 0 && samples <= log_weights.len(),
+        "{} log-weights have no set of {samples}",
+        log_weights.len()
+    );
+    let sets = log_weights.chunks_exact(samples);
+    let n = sets.len() as f64;
+    sets.map(log_mean_exp).sum::<f64>() / n
+}
+
+/// ln of the mean of e^x; NaN when one is.
+pub(crate) fn log_mean_exp(values: &[f64]) -> f64 {
+    let sum = (values.iter()).fold(f64::NEG_INFINITY, |sum, value| log_add_exp(sum, *value));
+    sum - (values.len() as f64).ln()
 }
 
 /// Adds `share` times each example's mean over its samples.

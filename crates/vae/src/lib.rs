@@ -9,6 +9,7 @@
 //!
 //! [`VaeConfig`] builds a [`Vae`]; [`Vae::terms`] returns the bound as its three parts, [`BoundTerms`],
 //! of which the ELBO, the annealed losses ([`Annealing`]) and the importance-weighted bound are functions.
+//! What they leave open is estimated by [`ImportanceSampling`], and [`AnnealedImportanceSampling`] says how well.
 //! With no flow layers (K = 0) it is the plain VAE. Images are of zeros and ones, or of numbers between them:
 //! [`Likelihood`].
 //!
@@ -33,17 +34,20 @@
 //! assert_eq!(elbo.dims(), [10]);
 //! ```
 
+mod ais;
 mod annealing;
 mod bound;
 mod hidden;
+mod hmc;
 mod importance;
 mod likelihood;
 mod ops;
 mod vae;
 
+pub use ais::{AnnealedEstimates, AnnealedImportanceSampling};
 pub use annealing::Annealing;
 pub use bound::BoundTerms;
 pub use hidden::{Activation, Hidden};
-pub use importance::{Estimates, ImportanceSampling, Mean};
+pub use importance::{Estimates, ImportanceSampling, Mean, mean_bound};
 pub use likelihood::{Likelihood, bernoulli_log_likelihood, logit_normal_log_likelihood};
 pub use vae::{Vae, VaeConfig};

@@ -89,6 +89,20 @@ impl Vae {
         linear(&self.logits, self.decoder.forward(z))
     }
 
+    /// ln p(x | z) in nats, `[n · batch]`, at `z: [n · batch, latent_dim]`, sample-major, for `images: [batch, pixels]`.
+    ///
+    /// # Panics
+    ///
+    /// When shapes disagree.
+    pub fn log_likelihood(&self, z: Tensor<2>, images: Tensor<2>) -> Tensor<1> {
+        self.likelihood.log_prob(self.decode(z), images)
+    }
+
+    /// The dimension of z.
+    pub fn latent_dim(&self) -> usize {
+        self.base.weight.dims()[1] / 2
+    }
+
     /// The [mean image](Likelihood::mean_image) of p(x | z), `[rows, pixels]` in [0, 1], at `z: [rows, latent_dim]`.
     ///
     /// # Panics
@@ -124,7 +138,7 @@ impl Vae {
         let [_, latent_dim] = z.dims();
         let prior = DiagonalGaussian::standard(latent_dim, &z.device());
         BoundTerms {
-            log_likelihood: self.likelihood.log_prob(self.decode(z.clone()), images),
+            log_likelihood: self.log_likelihood(z.clone(), images),
             log_prior: prior.log_prob(z),
             log_posterior,
         }

@@ -16,13 +16,61 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub struct EvaluateArgs {
-    /// Folder of the run; of several runs of images, the others are compared with the first, image by image
-    #[arg(value_name = "RUN", required = true)]
-    pub runs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub of: Subjects,
 
     /// Importance samples for each image, or samples of an approximation [default: 5000; 100000 against an energy]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub samples: Option<NonZeroUsize>,
+
+    /// Print one JSON object, with the names of evaluations.csv
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct EstimatesArgs {
+    #[command(flatten)]
+    pub of: Subjects,
+
+    /// How many images, the first of them [default: 100, or all]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub images: Option<NonZeroUsize>,
+
+    /// Numbers of importance samples for each image [default: 1,10,50,200,1000,5000]
+    #[arg(
+        long,
+        value_name = "S,…",
+        allow_negative_numbers = true,
+        value_delimiter = ','
+    )]
+    pub samples: Option<Vec<NonZeroUsize>>,
+
+    /// Steps of annealed importance sampling from the prior to the posterior, which the rest is held against; 1,000 and more
+    /// are worth having [default: none of it]
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
+    pub ais: Option<NonZeroUsize>,
+
+    /// Chains of annealed importance sampling for each image [default: 16]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        requires = "ais"
+    )]
+    pub chains: Option<NonZeroUsize>,
+
+    /// Picture of all runs, an SVG file [default: estimates.svg in the folder of the first]
+    #[arg(long, value_name = "FILE")]
+    pub picture: Option<PathBuf>,
+}
+
+/// Runs, and what of them is evaluated.
+#[derive(Args, Debug)]
+pub struct Subjects {
+    /// Folder of the run; of several runs of images, the others are compared with the first, image by image
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
 
     /// Data to evaluate on [default: test]
     #[arg(long, value_name = "SPLIT")]
@@ -40,15 +88,11 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 
-    /// Print one JSON object, with the names of evaluations.csv
-    #[arg(long)]
-    pub json: bool,
-
     #[command(flatten)]
     pub place: Place,
 }
 
-impl EvaluateArgs {
+impl Subjects {
     pub fn split(&self) -> Split {
         self.split.unwrap_or(Split::Test)
     }

@@ -50,12 +50,12 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
         TaskName::Density,
         &[
             ("--samples", args.samples.is_some()),
-            ("--binarization", args.binarization.is_some()),
-            ("--seed", args.seed.is_some()),
+            ("--binarization", args.of.binarization.is_some()),
+            ("--seed", args.of.seed.is_some()),
         ],
     )?;
-    let settings = |settings| args.place.apply_to_points(settings);
-    each::<DensityTask, _>(args, settings, |trained| evaluate(trained, args.split()))
+    let settings = |settings| args.of.place.apply_to_points(settings);
+    each::<DensityTask, _>(args, settings, |trained| evaluate(trained, args.of.split()))
 }
 
 fn evaluate(trained: &Trained<DensityTask>, split: Split) -> Result<Row> {

@@ -65,18 +65,18 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
     refuse(
         TaskName::Energy,
         &[
-            ("--split", args.split.is_some()),
-            ("--binarization", args.binarization.is_some()),
-            ("--data-dir", args.place.data_dir.is_some()),
+            ("--split", args.of.split.is_some()),
+            ("--binarization", args.of.binarization.is_some()),
+            ("--data-dir", args.of.place.data_dir.is_some()),
         ],
     )?;
     let samples = args.samples.map_or(SAMPLES, |samples| samples.get());
     let settings = |mut settings: EnergySettings| {
-        args.place.apply_backend(&mut settings);
+        args.of.place.apply_backend(&mut settings);
         settings
     };
     each::<EnergyTask, _>(args, settings, |trained| {
-        evaluate(trained, samples, args.seed())
+        evaluate(trained, samples, args.of.seed())
     })
 }
 

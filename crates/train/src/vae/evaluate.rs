@@ -10,16 +10,16 @@ use flow_vae::{Activation, Estimates, ImportanceSampling};
 
 use super::{VaeSettings, VaeTask};
 use crate::{
-    cli::EvaluateArgs,
+    cli::{EvaluateArgs, Subjects},
     data::{self, Images, Splits},
     evaluation::{Split, figure, record},
-    run::{RunDir, trained::Trained},
+    run::{EVALUATIONS, RunDir, trained::Trained},
     task::Settings,
     terminal::{bar, print},
 };
 use report::{Evaluation, differences, to_json};
 
-pub use report::Row;
+pub use report::{Row, nll};
 
 const IMAGES_AT_ONCE: usize = 50;
 
@@ -44,7 +44,7 @@ const SAMPLES: usize = 5_000;
 /// When a run, its data or the backend cannot be had, when runs cannot be compared image by image, or when a result is
 /// not finite or cannot be written.
 pub fn run(args: &EvaluateArgs) -> Result<()> {
-    let subjects = open(args)?;
+    let subjects = open(&args.of, |all| all)?;
     let mut evaluations = Vec::new();
     let mut told = Ok(());
     for subject in &subjects {
@@ -54,7 +54,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
             told = told.and(print(format_args!("{apart}{evaluation}")));
         }
         // What took long to compute is shown also where it cannot be written, and the other way round.
-        told = told.and(record(&subject.run, &evaluation.row));
+        told = told.and(record(&subject.run, EVALUATIONS, &evaluation.row));
         evaluations.push(evaluation);
     }
     if args.json {
@@ -68,18 +68,19 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 }
 
 /// A run and the images that it is evaluated on.
-struct Subject {
-    run: RunDir,
-    trained: Trained<VaeTask>,
-    images: Images,
+pub struct Subject {
+    pub run: RunDir,
+    pub trained: Trained<VaeTask>,
+    pub images: Images,
     /// CRC-32 of their bytes.
     bytes: u32,
     /// CRC-32 of what the model sees: of zeros and ones, a byte each, or of the bytes of numbers between.
     draw: u32,
 }
 
-/// The runs, all on one backend, as far as they can be compared: what can be refused is refused before the long part.
-fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
+/// The runs, all on one backend, as far as they can be compared: what can be refused is refused before the long part. Of
+/// all images the first are taken, as many as `count` says of how many there are.
+pub fn open(args: &Subjects, count: impl Fn(usize) -> usize) -> Result<Vec<Subject>> {
     let mut runs = Vec::new();
     for path in &args.runs {
         let run = RunDir::open(path)?;
@@ -102,7 +103,7 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
         let epoch = args.epoch.map(|epoch| epoch.get());
         let task = VaeTask::new(settings, splits)?;
         let trained = Trained::of_epoch(&run, epoch, task, device.clone())?;
-        let subject = Subject::new(run, trained, args.split());
+        let subject = Subject::new(run, trained, args.split(), &count)?;
         if let Some(first) = subjects.first() {
             subject.check_pairs_with(first, args.split())?;
         }
@@ -112,8 +113,21 @@ fn open(args: &EvaluateArgs) -> Result<Vec<Subject>> {
 }
 
 impl Subject {
-    fn new(run: RunDir, trained: Trained<VaeTask>, split: Split) -> Self {
-        let images = images(split, &trained.task.splits).clone();
+    fn new(
+        run: RunDir,
+        trained: Trained<VaeTask>,
+        split: Split,
+        count: impl Fn(usize) -> usize,
+    ) -> Result<Self> {
+        let all = images(split, &trained.task.splits);
+        let count = count(all.len());
+        ensure!(
+            count <= all.len(),
+            "--images {count}: {} has {} {split} images",
+            trained.settings().dataset,
+            all.len()
+        );
+        let images = all.slice(0..count);
         let (mut bytes, mut draw) = (Crc::new(), Crc::new());
         let mut pixels = vec![0.0; images.pixels_per_image()];
         for index in 0..images.len() {
@@ -125,16 +139,16 @@ impl Subject {
             };
             draw.update(&seen);
         }
-        Self {
+        Ok(Self {
             run,
             trained,
             images,
             bytes: bytes.sum(),
             draw: draw.sum(),
-        }
+        })
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.run.path().display().to_string()
     }
 
@@ -181,10 +195,14 @@ impl Subject {
 
     fn evaluate(&self, args: &EvaluateArgs) -> Result<Evaluation> {
         let settings = self.trained.settings();
-        let samples = args.samples.map_or(SAMPLES, |samples| samples.get());
+        let (samples, args) = (
+            args.samples.map_or(SAMPLES, |samples| samples.get()),
+            &args.of,
+        );
         let started = Instant::now();
         let estimates = self.estimate(samples, args.seed())?;
-        self.check_finite(&estimates, args.split())?;
+        let each = [&estimates.elbo, &estimates.kl, &estimates.log_likelihood];
+        self.check_finite(&each, args.split())?;
         let seconds = started.elapsed().as_secs_f64();
         let (elbo, elbo_se) = figure(&estimates.elbo);
         let (reconstruction, reconstruction_se) = figure(&estimates.reconstruction);
@@ -196,7 +214,7 @@ impl Subject {
             dataset: settings.dataset.clone(),
             split: args.split(),
             binarization: settings.binarization,
-            draw: format!("crc32:{:08x}", self.draw),
+            draw: self.draw(),
             images: self.images.len(),
             samples,
             noise_seed: args.seed(),
@@ -216,22 +234,57 @@ impl Subject {
         Ok(Evaluation {
             run: self.name(),
             weights: self.trained.file.display().to_string(),
+            heading: self.heading(args, seconds),
             row,
             estimates,
         })
     }
 
+    /// The checksum of the numbers that the model sees.
+    pub fn draw(&self) -> String {
+        format!("crc32:{:08x}", self.draw)
+    }
+
+    /// What was evaluated, in words.
+    pub fn heading(&self, args: &Subjects, seconds: f64) -> String {
+        let settings = self.trained.settings();
+        let epoch = match self.trained.epoch {
+            Some(epoch) => format!("epoch {epoch}"),
+            None => "unknown epoch".into(),
+        };
+        let all = images(args.split(), &self.trained.task.splits).len();
+        let first = if self.images.len() < all {
+            "the first "
+        } else {
+            ""
+        };
+        let binarization = settings
+            .binarization
+            .map_or("not binarised".into(), |how| format!("{how} binarisation"));
+        format!(
+            "{}: {epoch}, weights in {}, on {}, in {seconds:.1} s\n\
+             {first}{} {} images of {}, {binarization} ({}), noise seed {}",
+            self.name(),
+            self.trained.file.display(),
+            settings.training.backend,
+            self.images.len(),
+            args.split(),
+            settings.dataset,
+            self.draw(),
+            args.seed()
+        )
+    }
+
     fn estimate(&self, samples: usize, seed: u64) -> Result<Estimates> {
         let (trained, images) = (&self.trained, &self.images);
-        let (images_at_once, rows_at_once) = at_once(trained.settings(), images.pixels_per_image());
+        let (images_at_once, rows_at_once) = self.at_once();
         let sampling = ImportanceSampling {
             samples,
             rows_at_once,
         };
         let bar = bar(images.len() as u64, "images");
         let mut all = Estimates::default();
-        for start in (0..images.len()).step_by(images_at_once) {
-            let images = images.slice(start..images.len().min(start + images_at_once));
+        for images in images.batches(images_at_once) {
             let noise = trained.noise(&images, seed);
             let batch = sampling.estimate(&trained.model, trained.seen(&images), noise)?;
             all.elbo.extend(batch.elbo);
@@ -244,14 +297,17 @@ impl Subject {
         Ok(all)
     }
 
-    /// A mean over all but the images that overflow would be of something else.
-    fn check_finite(&self, estimates: &Estimates, split: Split) -> Result<()> {
+    /// How many images, and how many posterior samples of all of them together, are computed at once.
+    pub fn at_once(&self) -> (usize, usize) {
+        at_once(self.trained.settings(), self.images.pixels_per_image())
+    }
+
+    /// Refuses estimates, each of all images, that are not finite: a mean over all but the images that overflow would be of
+    /// something else.
+    pub fn check_finite(&self, estimates: &[&Vec<f64>], split: Split) -> Result<()> {
         let all = self.images.len();
-        let finite = (0..all).filter(|&image| {
-            [&estimates.elbo, &estimates.kl, &estimates.log_likelihood]
-                .iter()
-                .all(|values| values[image].is_finite())
-        });
+        let finite =
+            (0..all).filter(|&image| (estimates.iter()).all(|values| values[image].is_finite()));
         let lost = all - finite.count();
         ensure!(
             lost == 0,
@@ -267,7 +323,7 @@ impl Subject {
     }
 }
 
-/// How many images, and how many posterior samples of all of them together, are computed at once.
+/// [`Subject::at_once`] of images of so many pixels.
 fn at_once(settings: &VaeSettings, pixels: usize) -> (usize, usize) {
     let fitting = |numbers: usize| (NUMBERS_AT_ONCE / numbers).max(1);
     let window = match settings.activation {

@@ -66,7 +66,6 @@ fn posteriors(trained: &Trained<VaeTask>) -> Result<Picture> {
     let test = &trained.task.splits.test;
     let images = test.slice(0..POSTERIORS.min(test.len()));
     let x = trained.seen(&images);
-    let likelihood = trained.settings().likelihood();
     let mut pictures = Vec::new();
     for i in 0..images.len() {
         let one = images.slice(i..i + 1);
@@ -81,7 +80,7 @@ fn posteriors(trained: &Trained<VaeTask>) -> Result<Picture> {
             let z = Tensor::<2>::from_data(data, &trained.device);
             learned.extend(posterior.log_prob(z.clone()).try_into_vec_as::<f64>()?);
             let prior = DiagonalGaussian::standard(2, &trained.device).log_prob(z.clone());
-            let log_joint = likelihood.log_prob(trained.model.decode(z), x.clone()) + prior;
+            let log_joint = trained.model.log_likelihood(z, x.clone()) + prior;
             joint.extend(log_joint.try_into_vec_as::<f64>()?);
         }
         pictures.push(image(&x.try_into_vec_as::<f32>()?, images.side(), PANEL));

@@ -42,6 +42,8 @@ pub struct Row {
 pub struct Evaluation {
     pub run: String,
     pub weights: String,
+    /// What was evaluated, in words.
+    pub heading: String,
     pub row: Row,
     pub estimates: Estimates,
 }
@@ -123,28 +125,10 @@ pub fn to_json(evaluations: &[Evaluation]) -> String {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = &self.row;
-        let epoch = match row.epoch {
-            Some(epoch) => format!("epoch {epoch}"),
-            None => "unknown epoch".into(),
-        };
-        let seconds = row.seconds;
-        let binarization = row
-            .binarization
-            .map_or("not binarised".into(), |how| format!("{how} binarisation"));
+        let (row, heading) = (&self.row, &self.heading);
         write!(
             f,
-            "{}: {epoch}, weights in {}, on {}, in {seconds:.1} s\n\
-             {} {} images of {}, {binarization} ({}), noise seed {}\n\
-             nats per image ± standard error over the images",
-            self.run,
-            self.weights,
-            row.backend,
-            row.images,
-            row.split,
-            row.dataset,
-            row.draw,
-            row.noise_seed
+            "{heading}\nnats per image ± standard error over the images"
         )?;
         line(f, "ELBO", row.elbo, row.elbo_se)?;
         line(
@@ -168,7 +152,8 @@ impl fmt::Display for Difference<'_> {
     }
 }
 
-fn nll(samples: usize) -> String {
+/// What an estimate with so many samples is called.
+pub fn nll(samples: usize) -> String {
     format!("NLL({samples})")
 }
 
