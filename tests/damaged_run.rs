@@ -527,11 +527,12 @@ fn a_disk_that_fills_up_costs_no_more_than_the_epoch() {
         at.train(&format!("--resume disk/run --epochs {epochs}"))
             .succeeds();
     }
+    std::fs::remove_file(at.path("disk/run/evaluations.csv")).unwrap();
     disk.fill(0);
     let outcome = at.train("evaluate disk/run --samples 2");
     outcome.fails(1, &["disk/run/evaluations.csv", "No space left"]);
+    assert!(outcome.stdout.contains("NLL(2)"));
     disk.free();
-    // Half a row is kept under another name.
     at.train(&format!("{TINY} --epochs {epochs} --output whole"))
         .succeeds();
     assert_eq!(at.metrics("disk/run"), at.metrics("whole"));

@@ -125,6 +125,28 @@ fn other_signals_save_the_epoch_too() {
     }
 }
 
+/// Then there is nothing left to stop, and the pictures are drawn to their end.
+#[cfg(unix)]
+#[test]
+fn a_signal_after_the_training_changes_nothing() {
+    let at = Place::new();
+    // Pictures that take long.
+    let deep = "--hidden 16 --latent-dim 2 --layers 80 --epochs 1";
+    let mut running = at.start(&format!("{deep} --output run"));
+    running.wait_for("best epoch");
+    running.interrupt();
+    running.interrupt();
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("training is over and saved"),
+        "{outcome:#?}"
+    );
+    let pictures = ["posteriors.png", "reconstructions.png", "samples.png"];
+    let names = at.names("run");
+    assert!(pictures.iter().all(|name| names.contains(&(*name).into())));
+}
+
 /// As under `nohup`.
 #[cfg(target_os = "linux")]
 #[test]

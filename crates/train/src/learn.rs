@@ -188,7 +188,7 @@ impl<T: Task> Session<T> {
             .with_application_logger(None)
             .with_custom_checkpointers(model_files, optim_files, scheduler_files)
             .with_checkpointing_strategy(SaveAll)
-            .early_stopping(stop)
+            .early_stopping(stop.clone())
             .with_interrupter(interrupter)
             .renderer(Box::new(progress))
             .num_epochs(self.epochs());
@@ -200,6 +200,7 @@ impl<T: Task> Session<T> {
         let result = training.launch(Learner::new(trainee, optimizer, rate));
         // Gives the terminal back before anything else is said.
         drop(result.renderer);
+        stop.training_is_over();
         self.ending(result.error.as_deref())
     }
 
