@@ -1,6 +1,11 @@
 //! Run folders that something happened to, full disks, and training that diverges.
 
-use std::process::Command;
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use end_to_end::{Place, TINY, images, program};
 
@@ -425,6 +430,181 @@ fn a_disk_too_full_for_the_metrics() {
     std::fs::remove_file(part).unwrap();
     at.train(RESUME).succeeds();
     assert_eq!(at.numbers("run/metrics.csv", "epoch"), [1.0, 2.0, 3.0, 4.0]);
+}
+
+/// A file system of its own, in memory, of four MiB; it is gone when it is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// None, after a word on the terminal, where this machine lets nobody mount one.
+    fn mounted(at: &Place, name: &str) -> Option<Self> {
+        let path = at.path(name);
+        std::fs::create_dir(&path).unwrap();
+        let mount = |program: &str| {
+            let mut command = Command::new(program);
+            if program == "sudo" {
+                command.args(["--non-interactive", "mount"]);
+            }
+            command.args(["-t", "tmpfs", "-o", "size=4m,mode=1777", "tmpfs"]);
+            command.arg(&path).output()
+        };
+        let is_mounted = ["mount", "sudo"]
+            .iter()
+            .any(|program| mount(program).is_ok_and(|output| output.status.success()));
+        if !is_mounted {
+            // Not by a macro, whose words a test that passes keeps to itself.
+            let test = std::thread::current();
+            let test = test.name().unwrap_or_default();
+            let words = format!("NOT RUN: {test}, since nothing can be mounted here\n");
+            let _ = std::io::stderr().write_all(words.as_bytes());
+            return None;
+        }
+        Some(Self(path))
+    }
+
+    fn again(&self, how: &str) {
+        let options = format!("remount,size=4m,mode=1777,{how}");
+        let arguments = ["mount", "-o", &options];
+        assert!(run_as_root(&arguments, &self.0), "{how}");
+    }
+
+    /// Fills it, but for so many KiB.
+    fn fill(&self, left: u64) {
+        let mut file = File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 1024]).is_ok() {}
+        let size = file.metadata().unwrap().len();
+        file.set_len(size - 1024 * left).unwrap();
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run_as_root(&["umount", "--lazy"], &self.0);
+    }
+}
+
+fn run_as_root(command: &[&str], path: &Path) -> bool {
+    let run = |prefix: &[&str]| {
+        let all = [prefix, command].concat();
+        let output = Command::new(all[0]).args(&all[1..]).arg(path).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    run(&[]) || run(&["sudo", "--non-interactive"])
+}
+
+/// Whatever it is that finds no space: the configuration, a part of a checkpoint, its manifest or the metrics.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_costs_no_more_than_the_epoch() {
+    let at = Place::new();
+    let Some(disk) = Disk::mounted(&at, "disk") else {
+        return;
+    };
+    at.train(&format!("{TINY} --epochs 2 --output disk/run"))
+        .succeeds();
+    let mut epochs = 2;
+    for left in [0, 4, 12, 40, 80, 120, 160] {
+        let saved = at.files();
+        disk.fill(left);
+        at.train("--resume disk/run --epochs 1000000")
+            .fails(1, &["No space left", "disk/run"]);
+        disk.free();
+        let last = *at.saved("disk/run").last().expect("a checkpoint");
+        assert!(last >= epochs, "{left} KiB: {last} after {epochs}");
+        let here = format!("disk/run/checkpoint/{last}/");
+        for (path, bytes) in &saved {
+            if path.starts_with(&here) {
+                let name = path.display().to_string();
+                assert!(at.bytes(&name) == *bytes, "{left} KiB: {name}");
+            }
+        }
+        at.train("evaluate disk/run --samples 2").succeeds();
+        epochs = last + 1;
+        at.train(&format!("--resume disk/run --epochs {epochs}"))
+            .succeeds();
+    }
+    std::fs::remove_file(at.path("disk/run/evaluations.csv")).unwrap();
+    disk.fill(0);
+    let outcome = at.train("evaluate disk/run --samples 2");
+    outcome.fails(1, &["disk/run/evaluations.csv", "No space left"]);
+    assert!(outcome.stdout.contains("NLL(2)"));
+    disk.free();
+    at.train(&format!("{TINY} --epochs {epochs} --output whole"))
+        .succeeds();
+    assert_eq!(at.metrics("disk/run"), at.metrics("whole"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_read_only() {
+    let at = Place::new();
+    let Some(disk) = Disk::mounted(&at, "disk") else {
+        return;
+    };
+    at.train(&format!("{TINY} --epochs 2 --output disk/run"))
+        .succeeds();
+    let before = at.files();
+    disk.again("ro");
+    for (arguments, word) in [
+        ("--resume disk/run --epochs 4", "disk/run"),
+        (EVALUATE_THERE, "disk/run/evaluations.csv"),
+        ("sample disk/run", "disk/run/samples.png"),
+        ("--epochs 1 --output disk/new", "disk/new"),
+    ] {
+        let outcome = at.train(arguments);
+        outcome.fails(1, &[word, "Read-only"]);
+        // What was computed is shown nevertheless.
+        assert!(arguments != EVALUATE_THERE || outcome.stdout.contains("NLL(2)"));
+    }
+    disk.again("rw");
+    assert!(before == at.files());
+    at.train("--resume disk/run --epochs 4").succeeds();
+}
+
+#[cfg(target_os = "linux")]
+const EVALUATE_THERE: &str = "evaluate disk/run --samples 2";
+
+/// A pipe would be waited for, and `/dev/zero` read to the end of the memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_no_file_in_the_place_of_one() {
+    let at = Place::with_run("");
+    at.train(EVALUATE).succeeds();
+    for (name, uses) in [
+        ("config.json", &[RESUME, EVALUATE, SAMPLE][..]),
+        ("metrics.csv", &[RESUME, EVALUATE, SAMPLE]),
+        ("lock", &[RESUME]),
+        ("evaluations.csv", &[EVALUATE]),
+        ("checkpoint/2/manifest.json", &[RESUME, EVALUATE, SAMPLE]),
+        ("checkpoint/2/model.bpk", &[RESUME, EVALUATE, SAMPLE]),
+        ("checkpoint/2/optim.bpk", &[RESUME]),
+        ("checkpoint/2/scheduler.bpk", &[RESUME]),
+    ] {
+        let name = format!("run/{name}");
+        let (path, aside) = (at.path(&name), at.path("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        for device in ["a pipe", "/dev/zero"] {
+            match device {
+                "a pipe" => {
+                    let made = Command::new("mkfifo").arg(&path).status();
+                    assert!(made.unwrap().success());
+                }
+                _ => std::os::unix::fs::symlink(device, &path).unwrap(),
+            }
+            for arguments in uses {
+                println!("{device} is {name}: {arguments}");
+                let file = name.rsplit('/').next().unwrap();
+                at.train(arguments).fails(1, &["run", file]);
+            }
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    at.train(RESUME).succeeds();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, idx};
+use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, idx, program};
 use serde_json::Value;
 
 /// What an evaluation says in JSON.
@@ -275,4 +275,24 @@ fn what_is_kept_is_the_average() {
     let kept = at.weights("run");
     assert_eq!(end_to_end::parameters(trainee.average.model()), kept);
     assert_ne!(end_to_end::parameters(&trainee.model), kept);
+}
+
+/// A number that nobody can read was not told.
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_printed() {
+    let at = Place::with_run("");
+    for arguments in [
+        "evaluate run --samples 2",
+        "evaluate run --samples 2 --json",
+    ] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" > /dev/full"]);
+        shell.arg(program()).args(arguments.split_whitespace());
+        at.spawn(shell)
+            .finish()
+            .fails(1, &["standard output", "No space left"]);
+    }
+    // It is in the table nevertheless.
+    assert_eq!(at.numbers("run/evaluations.csv", "samples"), [2.0, 2.0]);
 }

@@ -1,5 +1,10 @@
 //! A run that is interrupted and resumed equals the run that was not, bit for bit.
 
+#[cfg(target_os = "linux")]
+use std::{io::Write, process::Command};
+
+#[cfg(target_os = "linux")]
+use end_to_end::Running;
 use end_to_end::{Place, TINY};
 
 #[track_caller]
@@ -120,12 +125,34 @@ fn other_signals_save_the_epoch_too() {
     }
 }
 
+/// Then there is nothing left to stop, and the pictures are drawn to their end.
+#[cfg(unix)]
+#[test]
+fn a_signal_after_the_training_changes_nothing() {
+    let at = Place::new();
+    // Pictures that take long.
+    let deep = "--hidden 16 --latent-dim 2 --layers 80 --epochs 1";
+    let mut running = at.start(&format!("{deep} --output run"));
+    running.wait_for("best epoch");
+    running.interrupt();
+    running.interrupt();
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("training is over and saved"),
+        "{outcome:#?}"
+    );
+    let pictures = ["posteriors.png", "reconstructions.png", "samples.png"];
+    let names = at.names("run");
+    assert!(pictures.iter().all(|name| names.contains(&(*name).into())));
+}
+
 /// As under `nohup`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hang_up_that_is_ignored_stays_ignored() {
     let at = Place::new();
-    let mut shell = std::process::Command::new("sh");
+    let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     shell.arg(end_to_end::program());
     shell.args(format!("{TINY} --epochs 1000000 --output run").split_whitespace());
@@ -158,45 +185,74 @@ fn a_second_ctrl_c_stops_at_once() {
     at.train("evaluate run --samples 2").succeeds();
 }
 
-/// The dashboard gives the terminal back, and has said that it heard.
+/// A training on a terminal of its own, which types what is written into the pipe `keys`, once three epochs are there.
+/// What it shows goes into the file `screen`.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(at: &Place) -> (Running, std::fs::File) {
+    let made = Command::new("mkfifo").arg(at.path("keys")).status();
+    assert!(made.unwrap().success());
+    // For both, so that neither waits for the other.
+    let mut both = std::fs::File::options();
+    let keys = both.read(true).write(true).open(at.path("keys")).unwrap();
+    let train = end_to_end::program().display();
+    let command = format!(
+        "stty cols 150 rows 50; echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run"
+    );
+    let mut script = Command::new("sh");
+    script.args([
+        "-c",
+        "exec script --quiet --flush --return --command \"$0\" screen < keys",
+        &command,
+    ]);
+    script.env("TERM", "xterm");
+    let mut running = at.spawn(script);
+    while !(at.path("run/metrics.csv").exists() && last_row(at) >= 3) {
+        assert!(running.is_running(), "{:#?}", running.finish());
+        std::thread::yield_now();
+    }
+    (running, keys)
+}
+
+/// The dashboard gives the terminal back, and the last words stand there.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn ends_well_on_the_terminal(at: &Place, running: Running, how: &str) {
+    const ALTERNATE: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(130), "{how}: {outcome:#?}");
+    let screen = String::from_utf8_lossy(&at.bytes("screen")).into_owned();
+    let [entered, left] = ALTERNATE.map(|code| screen.rfind(code).expect(code));
+    assert!(entered < left, "{how}");
+    assert!(screen[left..].contains("-- --resume run"), "{how}");
+    assert!(!screen.contains("panicked"), "{how}");
+    assert_eq!(last_row(at), last_epoch(at, "run"), "{how}");
+    at.train("evaluate run --samples 2").succeeds();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_signal_leaves_the_terminal_as_it_was() {
-    const ALTERNATE: [&str; 2] = ["\x1b[?1049h", "\x1b[?1049l"];
     for signal in ["INT", "TERM"] {
         let at = Place::new();
-        let train = end_to_end::program().display();
-        let command = format!(
-            "stty cols 150 rows 50; echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run"
-        );
-        let mut script = std::process::Command::new("script");
-        script.args([
-            "--quiet",
-            "--flush",
-            "--return",
-            "--command",
-            &command,
-            "screen",
-        ]);
-        script.env("TERM", "xterm");
-        let mut running = at.spawn(script);
-        let epochs = || at.path("run/metrics.csv").exists() && last_row(&at) >= 3;
-        while !epochs() {
-            assert!(running.is_running(), "{:#?}", running.finish());
-            std::thread::yield_now();
-        }
+        let (running, _keys) = on_a_terminal(&at);
         let pid = at.text("pid");
-        let kill = std::process::Command::new("kill")
+        let kill = Command::new("kill")
             .args(["-s", signal, pid.trim()])
             .status();
         assert!(kill.unwrap().success());
-        let outcome = running.finish();
-        assert_eq!(outcome.code, Some(130), "{signal}");
-        let screen = String::from_utf8_lossy(&at.bytes("screen")).into_owned();
-        let [entered, left] = ALTERNATE.map(|code| screen.rfind(code).expect(code));
-        assert!(entered < left, "{signal}");
-        assert!(screen[left..].contains("-- --resume run"), "{signal}");
-        assert_eq!(last_row(&at), last_epoch(&at, "run"));
+        ends_well_on_the_terminal(&at, running, signal);
+    }
+}
+
+/// The dashboard's own menu: `s` stops after the epoch, `k` at once, which burn-train does by a panic.
+#[cfg(target_os = "linux")]
+#[test]
+fn both_ways_to_quit_on_the_dashboard_keep_what_is_saved() {
+    for keys in ["qs", "qk"] {
+        let at = Place::new();
+        let (running, mut typed) = on_a_terminal(&at);
+        typed.write_all(keys.as_bytes()).unwrap();
+        ends_well_on_the_terminal(&at, running, keys);
     }
 }
 

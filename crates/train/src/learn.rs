@@ -262,6 +262,7 @@ impl<T: Task> Session<T> {
         let result = training.launch(Learner::new(trainee, optimizer, rate));
         // Gives the terminal back before anything else is said.
         drop(result.renderer);
+        stop.training_is_over();
         self.ending(result.error.as_deref())
     }
 

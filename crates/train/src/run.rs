@@ -49,7 +49,7 @@ use crate::{
     terminal::warn,
 };
 use checkpoint::{Origin, Sum};
-use disk::{replace_by, sync};
+use disk::{check_kind, read, replace_by, sync};
 use history::{EpochRow, History};
 
 /// What the names of the folders of fits begin with, before the seed.
@@ -191,7 +191,7 @@ impl RunDir {
     /// When it cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
-        match fs::read(&path) {
+        match read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read
                 .map(Some)
@@ -227,7 +227,7 @@ impl RunDir {
     /// When there are none, or they are not those that `summary.json` was written with, or not of `origin`.
     pub fn model(&self, origin: &Origin) -> Result<(Vec<u8>, Option<usize>)> {
         let file = self.model_file();
-        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let bytes = read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let summary = self.summary()?;
         if let Some(summary) = &summary {
             ensure!(
@@ -249,7 +249,7 @@ impl RunDir {
     /// When one is at it, or the folder cannot be written.
     pub fn lock(&self) -> Result<Option<File>> {
         let path = self.path.join("lock");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = open_lock(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -276,7 +276,7 @@ impl RunDir {
     pub fn add_row(&self, file: &str, row: &impl Serialize) -> Result<Option<PathBuf>> {
         let path = self.path.join(file);
         // One after the other, where there are locks; it is let go with the file.
-        let lock = File::create(self.path.join("evaluations.lock"));
+        let lock = open_lock(&self.path.join("evaluations.lock"));
         let _locked = lock.and_then(|file| file.lock().map(|()| file));
         add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -414,6 +414,14 @@ impl RunDir {
     }
 }
 
+fn open_lock(path: &Path) -> io::Result<File> {
+    match check_kind(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
 fn add_row(path: &Path, row: &impl Serialize) -> Result<Option<PathBuf>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.serialize(row)?;
@@ -423,7 +431,7 @@ fn add_row(path: &Path, row: &impl Serialize) -> Result<Option<PathBuf>> {
         .position(|&byte| byte == b'\n')
         .map_or(0, |at| at + 1);
 
-    let before = match fs::read(path) {
+    let before = match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read?,
     };

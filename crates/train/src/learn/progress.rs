@@ -6,6 +6,8 @@
 use std::{
     collections::HashMap,
     io::IsTerminal,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -36,7 +38,7 @@ use crate::{
 pub struct Progress {
     history: Arc<Mutex<History>>,
     measured: &'static Measured,
-    /// Its interrupter stops the run when the metrics cannot be written.
+    /// Its interrupter stops the run at once: when the metrics cannot be written, or the dashboard was told to.
     stop: StopRequest,
     /// Whether the dashboard has said so in this split.
     answered: bool,
@@ -88,20 +90,29 @@ impl Progress {
         matches!(self.display, Display::Dashboard(_))
     }
 
-    fn dashboard(&mut self) -> Option<&mut TuiMetricsRendererWrapper> {
-        match &mut self.display {
-            Display::Dashboard(dashboard) => Some(dashboard),
-            Display::Lines(_) => None,
+    /// Tells the dashboard something, if there is one. The key `k` of its own menu makes it panic at the next word, which
+    /// would end this process without a word of how to go on: that is a wish to stop at once.
+    fn on_dashboard(&mut self, tell: impl FnOnce(&mut TuiMetricsRendererWrapper)) {
+        let Display::Dashboard(dashboard) = &mut self.display else {
+            return;
+        };
+        if catch_unwind(AssertUnwindSafe(|| tell(dashboard))).is_err() {
+            self.stop.interrupter.stop(Some("interrupted"));
+            self.close();
         }
+    }
+
+    /// Gives the terminal back.
+    fn close(&mut self) {
+        let display = mem::replace(&mut self.display, Display::Lines(ProgressBar::hidden()));
+        // A dashboard that was told to kill panics here too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(display)));
     }
 
     /// Shows that a wish to stop was heard, among the dashboard's counters, which are forgotten after each split.
     fn answer(&mut self) {
-        if self.stop.is_asked()
-            && !self.answered
-            && let Some(dashboard) = self.dashboard()
-        {
-            dashboard.log_event_training(StopRequest::ANSWER.into());
+        if self.stop.is_asked() && !self.answered {
+            self.on_dashboard(|dashboard| dashboard.log_event_training(StopRequest::ANSWER.into()));
             self.answered = true;
         }
     }
@@ -151,42 +162,42 @@ impl Progress {
     }
 }
 
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl TrainingProgressLogger for Progress {
     fn start(&mut self, epochs: usize, first: usize, items: Option<usize>, label: Option<&str>) {
         self.epochs = epochs;
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.start(epochs, first, items, label);
-        }
+        self.on_dashboard(|dashboard| dashboard.start(epochs, first, items, label));
     }
 
     fn start_split(&mut self, split: &str, items: usize) {
         self.items = items;
         self.answered = false;
         self.started = Instant::now();
-        match &mut self.display {
-            Display::Dashboard(dashboard) => {
-                make_ctrl_c_a_signal();
-                dashboard.start_split(split, items);
-            }
-            Display::Lines(bar) => {
-                bar.reset();
-                bar.set_length(items as u64);
-                bar.set_message(split.to_owned());
-            }
+        if let Display::Lines(bar) = &mut self.display {
+            bar.reset();
+            bar.set_length(items as u64);
+            bar.set_message(split.to_owned());
         }
+        self.on_dashboard(|dashboard| {
+            make_ctrl_c_a_signal();
+            dashboard.start_split(split, items);
+        });
     }
 
     fn update_split(&mut self, items: usize) {
-        match &mut self.display {
-            Display::Dashboard(dashboard) => dashboard.update_split(items),
-            Display::Lines(bar) => bar.set_position(items as u64),
+        if let Display::Lines(bar) = &mut self.display {
+            bar.set_position(items as u64);
         }
+        self.on_dashboard(|dashboard| dashboard.update_split(items));
     }
 
     fn end_split(&mut self) {
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.end_split();
-        }
+        self.on_dashboard(|dashboard| dashboard.end_split());
     }
 
     fn update_epoch(&mut self, epoch: usize) {
@@ -207,23 +218,21 @@ impl TrainingProgressLogger for Progress {
                 .fail(CheckpointerError::IOError(error));
         }
         let line = self.line();
-        match &mut self.display {
-            Display::Dashboard(dashboard) => dashboard.update_epoch(epoch),
-            Display::Lines(bar) => bar.suspend(|| say(line)),
+        if let Display::Lines(bar) = &mut self.display {
+            bar.suspend(|| say(line));
         }
+        self.on_dashboard(|dashboard| dashboard.update_epoch(epoch));
     }
 
     fn end(&mut self) {
-        match &mut self.display {
-            Display::Dashboard(dashboard) => TrainingProgressLogger::end(dashboard.as_mut()),
-            Display::Lines(bar) => bar.finish_and_clear(),
+        if let Display::Lines(bar) = &mut self.display {
+            bar.finish_and_clear();
         }
+        self.on_dashboard(TrainingProgressLogger::end);
     }
 
     fn log_event_training(&mut self, event: String) {
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.log_event_training(event);
-        }
+        self.on_dashboard(|dashboard| dashboard.log_event_training(event));
     }
 }
 
@@ -234,43 +243,34 @@ impl MetricsRendererTraining for Progress {
         self.row.seconds = self.started.elapsed().as_secs_f64();
         self.row.items_per_second = self.items as f64 / self.row.seconds;
         self.answer();
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.update_train(state);
-        }
+        self.on_dashboard(|dashboard| dashboard.update_train(state));
     }
 
     fn update_valid(&mut self, state: MetricState) {
         self.keep(&state, &Split::Valid);
         self.answer();
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.update_valid(state);
-        }
+        self.on_dashboard(|dashboard| dashboard.update_valid(state));
     }
 
     fn on_train_end(
         &mut self,
         summary: Option<LearnerSummary>,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        match self.dashboard() {
-            Some(dashboard) => dashboard.on_train_end(summary),
-            None => Ok(()),
-        }
+        let mut shown = Ok(());
+        self.on_dashboard(|dashboard| shown = dashboard.on_train_end(summary));
+        shown
     }
 }
 
 impl MetricsRenderer for Progress {
     fn manual_close(&mut self) {
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.manual_close();
-        }
+        self.on_dashboard(|dashboard| dashboard.manual_close());
     }
 
     fn register_metric(&mut self, definition: MetricDefinition) {
         self.names
             .insert(definition.metric_id.clone(), definition.name.clone());
-        if let Some(dashboard) = self.dashboard() {
-            dashboard.register_metric(definition);
-        }
+        self.on_dashboard(|dashboard| dashboard.register_metric(definition));
     }
 }
 

@@ -19,6 +19,7 @@ use crate::terminal::warn;
 #[derive(Clone, Default)]
 pub struct StopRequest {
     asked: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
     listens: Arc<AtomicBool>,
     /// Stops the training at once.
     pub interrupter: Interrupter,
@@ -31,26 +32,33 @@ impl StopRequest {
     pub const ANSWER: &str =
         "stopping after this epoch, when it is saved; Ctrl-C again stops at once and loses it";
 
+    /// What a wish is answered with that comes later. Pictures take seconds, and a run without them would have to be drawn
+    /// by another command.
+    const TOO_LATE: &str =
+        "training is over and saved; the pictures are being drawn, and then it ends";
+
     /// Listens to those who want to end this process: Ctrl-C, again, means at once; SIGTERM and SIGHUP, which may both come
     /// of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
-    /// Answers on standard error if `speak`. Where it listens already, nothing is left to do.
+    /// Answers on standard error if `speak`. To be called when a training begins; from the second on, it listens already.
     ///
     /// # Errors
     ///
     /// When the system does not let this process listen.
     pub fn listen(&self, speak: bool) -> Result<()> {
+        self.over.store(false, Ordering::Relaxed);
         if self.listens.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let answer = move || {
-            if speak {
-                warn(format_args!("\n{}", Self::ANSWER));
-            }
-        };
         let stop = self.clone();
-        let on_ctrl_c = move || match stop.ask() {
+        let answer = move || match stop.over.load(Ordering::Relaxed) {
+            true => warn(format_args!("\n{}", Self::TOO_LATE)),
+            false if speak => warn(format_args!("\n{}", Self::ANSWER)),
+            false => {}
+        };
+        let (stop, say) = (self.clone(), answer.clone());
+        let on_ctrl_c = move || match stop.ask() && !stop.over.load(Ordering::Relaxed) {
             true => stop.interrupter.stop(Some("interrupted")),
-            false => answer(),
+            false => say(),
         };
         ctrlc::set_handler(on_ctrl_c).context("cannot listen to Ctrl-C")?;
         #[cfg(unix)]
@@ -88,6 +96,11 @@ impl StopRequest {
     /// Asks to stop; true when this was already asked before.
     fn ask(&self) -> bool {
         self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// To be called when training has ended.
+    pub fn training_is_over(&self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 
     pub fn is_asked(&self) -> bool {

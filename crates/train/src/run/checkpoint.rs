@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::{
     RunDir,
-    disk::{sync, write_through},
+    disk::{self, sync, write_through},
     history::History,
 };
 use crate::{
@@ -186,7 +186,7 @@ fn manifest(run: &RunDir, epoch: usize) -> Result<Manifest> {
 
 /// Of what is in a checkpoint's folder nothing is missing, unless the folder is.
 fn read_file(folder: &Path, path: &Path) -> Result<Vec<u8>> {
-    match fs::read(path) {
+    match disk::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {
             Err(damaged(path))
         }

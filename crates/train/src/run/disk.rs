@@ -1,10 +1,34 @@
-//! Files that are there whole or not at all, and on the disk when the call returns.
+//! Files that are there whole or not at all, and on the disk when the call returns; and files that end.
 
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::Path,
 };
+
+/// The bytes of a file.
+///
+/// # Errors
+///
+/// When it cannot be read, or is one that may never end.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    check_kind(path)?;
+    fs::read(path)
+}
+
+/// Refuses pipes, which wait for somebody at their other end, and devices, some of which have none.
+///
+/// # Errors
+///
+/// When there is such a thing there, or what there is cannot be seen.
+pub fn check_kind(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return Ok(());
+    }
+    let no_file = "it is a pipe or a device, not a file";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, no_file))
+}
 
 /// Writes beside the file, then renames: nobody sees half of it, also after a power cut.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -1,14 +1,13 @@
 //! The metrics of the epochs so far, in memory and in `metrics.csv`.
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::replace;
+use super::disk::{self, replace};
 use crate::task::Measured;
 
 /// One epoch: means over the split in nats per item, of the terms that are [`Measured`] of the run's kind of model, the
@@ -134,11 +133,11 @@ impl History {
     ///
     /// When the file cannot be read, a row is damaged, or its columns are those of another kind of model.
     pub fn load(path: &Path, measured: &'static Measured) -> Result<Self> {
-        let rows = match csv::Reader::from_path(path) {
-            Ok(reader) => {
-                read(reader, measured).with_context(|| format!("{} is damaged", path.display()))?
+        let rows = match disk::read(path) {
+            Ok(text) => {
+                read(&text, measured).with_context(|| format!("{} is damaged", path.display()))?
             }
-            Err(error) if is_missing(&error) => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
@@ -213,7 +212,8 @@ impl History {
     }
 }
 
-fn read(mut reader: csv::Reader<File>, measured: &Measured) -> Result<Vec<EpochRow>> {
+fn read(text: &[u8], measured: &Measured) -> Result<Vec<EpochRow>> {
+    let mut reader = csv::Reader::from_reader(text);
     let expected = columns(measured);
     let header = reader.headers()?;
     // An empty file has no header.
@@ -227,10 +227,6 @@ fn read(mut reader: csv::Reader<File>, measured: &Measured) -> Result<Vec<EpochR
         EpochRow::of(epoch, &numbers, measured).context("a row is too short or too long")
     });
     rows.collect()
-}
-
-fn is_missing(error: &csv::Error) -> bool {
-    matches!(error.kind(), csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
