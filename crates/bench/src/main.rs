@@ -72,8 +72,10 @@ struct Args {
 enum What {
     /// A training step: noise, bound, gradients and the bound on their norm, RMSprop with momentum; in milliseconds
     Step,
-    /// What the bound on the gradient's norm and the average of the weights add to a step with Adam, as a share of the rest
-    Extras,
+    /// What the bound on the gradient's norm adds to a step with Adam, as a share of the rest
+    Clip,
+    /// What the average of the weights adds to it
+    Average,
     /// ln p(x) by importance sampling; in images a second
     Nll,
     /// What a training step cannot do without: its matrix products, and a pass over parameters, gradients and the
@@ -129,7 +131,8 @@ fn main() -> ExitCode {
     };
     let time: fn(&Args, usize, &Device) -> f64 = match args.what {
         What::Step => step,
-        What::Extras => extras,
+        What::Clip => |args, layers, device| extras(args, layers, device)[0],
+        What::Average => |args, layers, device| extras(args, layers, device)[1],
         What::Nll => nll,
         What::Floor => |args, layers, _| floor(args, layers, true),
         What::FloorInOrder => |args, layers, _| floor(args, layers, false),
@@ -202,7 +205,7 @@ fn step(args: &Args, layers: usize, device: &Device) -> f64 {
 }
 
 /// Seconds of what keeps a training from exploding and of the average, over those of all else in the same steps.
-fn extras(args: &Args, layers: usize, device: &Device) -> f64 {
+fn extras(args: &Args, layers: usize, device: &Device) -> [f64; 2] {
     let device = device.clone().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
     let images = images(&mut rng, args.batch.get(), &device);
@@ -210,7 +213,7 @@ fn extras(args: &Args, layers: usize, device: &Device) -> f64 {
     let (mut clip, mut optimizer) = (GradientClip::new(&device), Adam::default().init());
     // In the rhythm that it has after its first thousand updates.
     let mut average = WeightAverage::new(&model).after(1 << 20);
-    let mut seconds = [0.0; 2];
+    let mut seconds = [0.0; 3];
     let repeats = args.repeats.get();
     for repeat in 0..repeats + repeats.div_ceil(10) {
         let mut start = Instant::now();
@@ -225,17 +228,19 @@ fn extras(args: &Args, layers: usize, device: &Device) -> f64 {
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let mut rest = lap(&device);
         let gradients = clip.clip(&model, gradients);
-        let mut extra = lap(&device);
+        let clipping = lap(&device);
         model = optimizer.step(1e-5, model.clone(), gradients);
         rest += lap(&device);
         average = average.follow(&model);
-        extra += lap(&device);
+        let averaging = lap(&device);
         if repeat >= repeats.div_ceil(10) {
-            seconds[0] += extra;
-            seconds[1] += rest;
+            for (sum, lap) in zip(&mut seconds, [clipping, averaging, rest]) {
+                *sum += lap;
+            }
         }
     }
-    seconds[0] / seconds[1]
+    let [clipping, averaging, rest] = seconds;
+    [clipping / rest, averaging / rest]
 }
 
 /// Images a second of ln p(x) by importance sampling.
