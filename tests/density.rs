@@ -356,3 +356,16 @@ fn a_density_without_bound_is_noticed() {
         evaluated.stderr
     );
 }
+
+#[test]
+fn weights_that_are_no_numbers_have_no_density() {
+    let at = Place::new();
+    at.train("density --points two-moons --layers 2 --flow nice --epochs 2 --output run")
+        .succeeds();
+    let best = *at.saved("run").last().unwrap();
+    at.spoil(&format!("run/checkpoint/{best}"));
+    let words = ["test points are not finite", "model.bpk", "--epoch"];
+    at.train(&format!("evaluate run --epoch {best}"))
+        .fails(1, &words);
+    assert!(!at.path("run/evaluations.csv").exists());
+}
