@@ -451,3 +451,16 @@ fn a_point_far_from_all_is_named() {
     check(&trained, &[said, "unlike all for training"]);
     check(&train(1), &["in the column \"x\" the middle half", "asinh"]);
 }
+
+#[test]
+fn weights_that_are_no_numbers_have_no_density() {
+    let at = Place::new();
+    at.train("density --points two-moons --layers 2 --flow nice --epochs 2 --output run")
+        .succeeds();
+    let best = *at.saved("run").last().unwrap();
+    at.spoil(&format!("run/checkpoint/{best}"));
+    let words = ["test points are not finite", "model.bpk", "--epoch"];
+    at.train(&format!("evaluate run --epoch {best}"))
+        .fails(1, &words);
+    assert!(!at.path("run/evaluations.csv").exists());
+}

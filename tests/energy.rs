@@ -310,3 +310,16 @@ fn a_report_puts_seeds_together_and_draws_the_figure() {
     at.train("report density").fails(1, &["evaluate"]);
     at.train("report s0 density").fails(1, &["train density"]);
 }
+
+#[test]
+fn weights_that_are_no_numbers_have_no_divergence() {
+    let at = Place::new();
+    at.train("energy --energy u1 --layers 2 --epochs 2 --output run")
+        .succeeds();
+    let best = *at.saved("run").last().unwrap();
+    at.spoil(&format!("run/checkpoint/{best}"));
+    let words = ["of 1000 samples are not finite", "model.bpk", "--epoch"];
+    at.train(&format!("evaluate run --samples 1000 --epoch {best}"))
+        .fails(1, &words);
+    assert!(!at.path("run/evaluations.csv").exists());
+}

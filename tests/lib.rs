@@ -188,6 +188,28 @@ impl Place {
         numbers.iter().copied().map(f32::from_le_bytes).collect()
     }
 
+    /// Makes the last weights of a checkpoint NaN, behind a checksum that is right.
+    pub fn spoil(&self, checkpoint: &str) {
+        let file = format!("{checkpoint}/model.bpk");
+        let mut bytes = self.bytes(&file);
+        let end = bytes.iter().rposition(|&byte| byte != 0);
+        let end = end.expect("not zeros alone");
+        bytes[end.saturating_sub(3000)..end].fill(0xff);
+        self.replace_part(checkpoint, "model.bpk", bytes);
+    }
+
+    /// Puts other bytes in the place of a checkpoint's part, as its manifest then says.
+    pub fn replace_part(&self, checkpoint: &str, part: &str, bytes: Vec<u8>) {
+        let (file, manifest) = (
+            format!("{checkpoint}/{part}"),
+            format!("{checkpoint}/manifest.json"),
+        );
+        let [was, is] =
+            [&self.bytes(&file), &bytes].map(|bytes| crc32fast::hash(bytes).to_string());
+        self.write(&manifest, self.text(&manifest).replace(&was, &is));
+        self.write(&file, bytes);
+    }
+
     /// All of a run's `metrics.csv` but the times: to the last digit, since floats are written so that
     /// they are read back.
     #[track_caller]

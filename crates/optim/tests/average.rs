@@ -51,6 +51,7 @@ fn averaged(device: &Device, dtype: DType) -> (Vec<f64>, f64) {
     let mut average = WeightAverage::new(&model(0, device, dtype));
     for update in 1..=UPDATES {
         average = average.follow(&model(update, device, dtype));
+        assert_eq!(average.updates(), update);
         if update == BETWEEN {
             average = average.up_to_date(&model(update, device, dtype));
         }

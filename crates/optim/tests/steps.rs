@@ -12,6 +12,9 @@ use model::{Model, SHAPE};
 
 const LR: f64 = 0.01;
 
+/// Large enough to be seen beside a gradient.
+const EPSILON: f32 = 0.05;
+
 fn model() -> Model {
     let device = Device::flex().autodiff();
     // Not the device's generator, which tests side by side would share.
@@ -69,20 +72,32 @@ fn rmsprop_gives_the_numbers_of_burns() {
 
 #[test]
 fn adam_gives_the_numbers_of_burns() {
-    assert_same(
-        Adam::default().init(),
-        AdamConfig::new().with_epsilon(1e-8).init(),
-    );
+    for epsilon in [1e-8, EPSILON] {
+        let ours = Adam {
+            epsilon,
+            ..Adam::default()
+        };
+        assert_same(ours.init(), AdamConfig::new().with_epsilon(epsilon).init());
+    }
+}
+
+#[test]
+fn adamax_follows_its_formula() {
+    for epsilon in [1e-8, EPSILON] {
+        adamax_with(epsilon);
+    }
 }
 
 /// Adamax as printed, in `f64`.
-#[test]
-fn adamax_follows_its_formula() {
-    let [weight, _] = train(Adamax::default().init(), 4);
+#[track_caller]
+fn adamax_with(epsilon: f32) {
+    let with = Adamax::default();
+    let optimizer = Adamax { epsilon, ..with };
+    let [weight, _] = train(optimizer.init(), 4);
     let start = model();
     let bias = |bias: &Model| bias.bias.val().into_data().iter::<f64>().next().unwrap();
     // Gradients depend on the parameters, so that the formula is run on the same ones, step by step.
-    let mut optimizer = Adamax::default().init();
+    let mut optimizer = optimizer.init();
     let mut model = start;
     let values = |model: &Model| -> Vec<f64> { model.weight.val().into_data().iter().collect() };
     let mut expected = values(&model);
@@ -99,7 +114,7 @@ fn adamax_follows_its_formula() {
             };
             m[i] = 0.9 * m[i] + 0.1 * g;
             u[i] = (0.999 * u[i]).max(g.abs());
-            expected[i] -= LR / (1.0 - 0.9_f64.powi(step + 1)) * m[i] / (u[i] + 1e-8);
+            expected[i] -= LR / (1.0 - 0.9_f64.powi(step + 1)) * m[i] / (u[i] + f64::from(epsilon));
         }
         let gradients = gradients(&model, step as usize);
         model = optimizer.step(LR, model, gradients);
@@ -115,9 +130,21 @@ fn adamax_follows_its_formula() {
 #[test]
 fn doubles_take_the_same_steps() {
     let optimizers: [fn() -> ModuleOptimizer; 3] = [
-        || RmsProp::default().init(),
-        || Adam::default().init(),
-        || Adamax::default().init(),
+        || {
+            let epsilon = EPSILON;
+            let with = RmsProp::default();
+            RmsProp { epsilon, ..with }.init()
+        },
+        || {
+            let epsilon = EPSILON;
+            let with = Adam::default();
+            Adam { epsilon, ..with }.init()
+        },
+        || {
+            let epsilon = EPSILON;
+            let with = Adamax::default();
+            Adamax { epsilon, ..with }.init()
+        },
     ];
     for optimizer in optimizers {
         let run = |dtype: DType| -> Vec<f64> {

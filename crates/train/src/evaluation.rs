@@ -136,3 +136,14 @@ pub fn figure(values: &[f64]) -> (f64, Option<f64>) {
     } = Mean::of(values);
     (value, (values.len() > 1).then_some(standard_error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_has_no_standard_error() {
+        assert_eq!(figure(&[-3.5]), (-3.5, None));
+        assert_eq!(figure(&[1.0, 3.0]), (2.0, Some(1.0)));
+    }
+}

@@ -511,6 +511,37 @@ mod tests {
         );
     }
 
+    /// What a process left that was killed before it had written its configuration, and nothing more.
+    #[test]
+    fn a_folder_without_a_run_is_taken() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("run");
+        let create = || RunDir::create(Some(&folder), &VaeSettings::default());
+        for names in [&[][..], &["config.json.123.part"]] {
+            fs::create_dir(&folder).unwrap();
+            for name in names {
+                fs::write(folder.join(name), "{").unwrap();
+            }
+            create().unwrap();
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        let half = "config.json.123.part";
+        for names in [
+            &["notes.part"][..],
+            &["config.json.old"],
+            &[half, "notes"],
+            &["metrics.csv"],
+        ] {
+            fs::create_dir(&folder).unwrap();
+            for name in names {
+                fs::write(folder.join(name), "{").unwrap();
+            }
+            let error = create().unwrap_err().to_string();
+            assert!(error.contains("exists"), "{names:?}: {error}");
+            fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+
     #[test]
     fn unnamed_runs_are_numbered() {
         let parent = tempfile::tempdir().unwrap();

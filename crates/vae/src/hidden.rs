@@ -133,4 +133,25 @@ mod tests {
             assert!(text.parse::<Activation>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn a_layer_is_its_linear_map_and_its_function() {
+        let device = Device::flex();
+        let x = Tensor::<2>::from_data([[1.5, -2.0], [-0.5, 3.0]], &device);
+        let numbers = |x: Tensor<2>| x.into_data().iter::<f32>().collect::<Vec<_>>();
+        for (activation, function) in [
+            (Activation::Tanh, f32::tanh as fn(f32) -> f32),
+            (Activation::Relu, |x| x.max(0.0)),
+        ] {
+            let hidden = Hidden::new(2, &[5], activation, &device);
+            let linear = numbers(hidden.layers[0].forward(x.clone()));
+            assert!(linear.iter().any(|&x| x < 0.0) && linear.iter().any(|&x| x > 0.0));
+            for (got, x) in numbers(hidden.forward(x.clone())).iter().zip(linear) {
+                assert!(
+                    (got - function(x)).abs() < 1e-6,
+                    "{activation}: {got} of {x}"
+                );
+            }
+        }
+    }
 }

@@ -140,3 +140,37 @@ fn bounds_tighten_towards_the_evidence_and_do_not_pass_it() {
         }
     }
 }
+
+fn of_log_weights<const N: usize>(log_weights: [f32; N], device: &Device) -> BoundTerms {
+    let log_likelihood = Tensor::<1>::from_data(log_weights, device);
+    BoundTerms {
+        log_prior: log_likelihood.zeros_like(),
+        log_posterior: log_likelihood.zeros_like(),
+        log_likelihood,
+    }
+}
+
+/// Weights whose ratio no `f32` holds: the mean of two is half of the larger one.
+#[test]
+fn weights_that_are_far_apart_neither_overflow_nor_vanish() {
+    let device = Device::flex();
+    // Sample-major: of two examples, the first and then the second sample.
+    let terms = of_log_weights([-1000.0, 500.0, -20.0, -700.0], &device);
+    let bound = terms.importance_weighted(2).into_data();
+    let half = 2.0_f64.ln();
+    for (bound, largest) in bound.iter::<f64>().zip([-20.0, 500.0]) {
+        assert!((bound - (largest - half)).abs() < 1e-4, "{bound}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "3 rows are not 2 samples an example")]
+fn rows_that_are_no_samples() {
+    of_log_weights([0.0; 3], &Device::flex()).importance_weighted(2);
+}
+
+#[test]
+#[should_panic(expected = "3 rows are not 0 samples an example")]
+fn no_samples_have_no_mean() {
+    of_log_weights([0.0; 3], &Device::flex()).importance_weighted(0);
+}

@@ -5,7 +5,9 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_flows::FlowConfig;
-use flow_vae::{Activation, Estimates, ImportanceSampling, Likelihood, Vae, VaeConfig};
+use flow_vae::{
+    Activation, Estimates, ImportanceSampling, Likelihood, Vae, VaeConfig, bernoulli_log_likelihood,
+};
 
 fn config(layers: usize) -> VaeConfig {
     VaeConfig {
@@ -116,6 +118,25 @@ fn no_images_have_no_terms() {
         let nothing = sampling.estimate(&vae, images, |_| noise.clone()).unwrap();
         assert_eq!(nothing, Estimates::default());
     }
+}
+
+#[test]
+#[should_panic(expected = "importance sampling takes a sample")]
+fn no_samples_are_no_estimate() {
+    let device = Device::flex();
+    let sampling = ImportanceSampling {
+        samples: 0,
+        rows_at_once: 10,
+    };
+    let noise = |_| Tensor::zeros([0, 3], &device);
+    let _ = sampling.estimate(&config(0).init(&device), images(&device), noise);
+}
+
+#[test]
+#[should_panic(expected = "logits [6, 16] do not belong to images [5, 16]")]
+fn logits_of_other_images() {
+    let device = Device::flex();
+    bernoulli_log_likelihood(Tensor::zeros([6, 16], &device), images(&device));
 }
 
 #[test]

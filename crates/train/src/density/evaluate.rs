@@ -103,7 +103,7 @@ fn evaluate(trained: &Trained<DensityTask>, split: Split) -> Result<Row> {
     });
     let [gaussian, gain] = [gaussian, gains].map(|values| values.map(|values| figure(&values)));
     if let Some((gain, _)) = gain
-        && gain > SUSPICIOUS * points.dim() as f64
+        && is_suspicious(gain, points.dim())
     {
         warn(format_args!(
             "warning: the density is {gain:.1} nats above a Gaussian's, as of points that lie on a line or a surface, or on \
@@ -124,6 +124,10 @@ fn evaluate(trained: &Trained<DensityTask>, split: Split) -> Result<Row> {
         backend: settings.training.backend,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+fn is_suspicious(gain: f64, dim: usize) -> bool {
+    gain > SUSPICIOUS * dim as f64
 }
 
 impl fmt::Display for Row {
@@ -152,5 +156,20 @@ impl fmt::Display for Row {
             f.write_str(&line("gain, paired", gain, self.gain_se))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ln 100 is 4.605: the width of what is a hundredth as wide as it looks, in each dimension.
+    #[test]
+    fn a_gain_is_suspicious_by_the_dimension() {
+        for dim in [1, 6] {
+            let narrow = |times: f64| dim as f64 * times.ln();
+            assert!(is_suspicious(narrow(101.0), dim));
+            assert!(!is_suspicious(narrow(99.0), dim));
+        }
     }
 }

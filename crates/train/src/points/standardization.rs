@@ -194,3 +194,27 @@ fn moments<I: Iterator<Item = f64>>(numbers: impl Fn() -> I, count: f64) -> (f64
     let square: f64 = numbers().map(|x| ((x - mean) / most).powi(2)).sum();
     (mean, most * (square / count).sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of equal numbers, a sum of fractions alone is off by some hundred of the last digit.
+    #[test]
+    fn the_mean_of_many_numbers_is_theirs_to_the_last_digit() {
+        let (number, count) = (1e6 + 0.1, 99_991);
+        let (mean, _) = moments(|| std::iter::repeat_n(number, count), count as f64);
+        let apart = (mean - number).abs();
+        assert!(apart <= 2.0 * f64::EPSILON * number, "{apart:e}");
+    }
+
+    #[test]
+    fn the_largest_numbers_have_moments() {
+        let numbers = [-1.5e308, 1.5e308, -1.5e308, 1.5e308];
+        let (mean, std) = moments(|| numbers.into_iter(), 4.0);
+        assert_eq!((mean, std), (0.0, 1.5e308));
+        // Mean -1; (3 · 1² + 3²) / 4 = 3.
+        let (mean, std) = moments(|| [0.0, 0.0, 0.0, -4.0].into_iter(), 4.0);
+        assert!((mean + 1.0).abs() < 1e-15 && (std - 3.0_f64.sqrt()).abs() < 1e-15);
+    }
+}

@@ -361,3 +361,31 @@ impl CheckpointingStrategy for SaveAll {
         vec![CheckpointingAction::Save]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vae::VaeSettings;
+
+    #[test]
+    fn what_a_killed_training_left_is_deleted_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("run");
+        let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+        let folder = run.checkpoint_folder();
+        for name in ["3", "4.part", "best"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+            fs::write(folder.join(name).join("model.bpk"), "weights").unwrap();
+        }
+        for name in ["notes", "5.part"] {
+            fs::write(folder.join(name), "words").unwrap();
+        }
+        prepare(&run).unwrap();
+        let mut names: Vec<_> = (fs::read_dir(&folder).unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["3", "best", "notes"]);
+        assert!(folder.join("3/model.bpk").is_file());
+    }
+}

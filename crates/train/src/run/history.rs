@@ -254,6 +254,7 @@ mod tests {
     fn row(epoch: usize, valid_elbo: f64) -> EpochRow {
         EpochRow {
             epoch,
+            train: vec![valid_elbo - 5.0, 2.5],
             valid: vec![valid_elbo, 1.5],
             seconds: 0.25,
             ..EpochRow::empty(&MEASURED)
@@ -272,13 +273,16 @@ mod tests {
         assert!(
             text.starts_with(
                 "epoch,train_elbo,train_kl,valid_elbo,valid_kl,valid_elbo_not_averaged,gradient_norm,clipped,seconds,\
-                 images_per_second\n1,0.0,0.0,-30.0,1.5,0.0,0.0,0.0,0.25,0.0\n"
+                 images_per_second\n1,-35.0,2.5,-30.0,1.5,0.0,0.0,0.0,0.25,0.0\n"
             ),
             "{text}"
         );
         let mut read = History::load(&path, &MEASURED).unwrap();
         assert_eq!(read.rows, history.rows);
         assert_eq!(read.best_of(|_| true).unwrap().epoch, 2);
+        assert_eq!(read.best_in_training(), Some(-15.000_000_000_000_002));
+        assert_eq!(read.last().unwrap().epoch, 3);
+        assert_eq!(read.seconds(), 0.75);
         assert_eq!(read.best_of(|epoch| epoch != 2).unwrap().epoch, 3);
         read.truncate(1);
         assert_eq!(read.best_of(|_| true).unwrap().epoch, 1);
@@ -291,6 +295,7 @@ mod tests {
         let header = columns(&MEASURED).join(",");
         for text in [
             "epoch,train_elbo\n1,what\n".to_owned(),
+            format!("{}\n1,2,3,4,5,6,7,8,9,10\n", header.replace("kl", "nll")),
             format!("{header}\n1,2,3\n"),
             format!("{header}\n1,2,3,4,5,6,7,8,9,what\n"),
             format!("{header}\n1,2,3,4,5,6,7,8,9,10,11\n"),
