@@ -455,7 +455,7 @@ fn a_point_far_from_all_is_named() {
 #[test]
 fn weights_that_are_no_numbers_have_no_density() {
     let at = Place::new();
-    at.train("density --points two-moons --layers 2 --flow nice --epochs 2 --output run")
+    at.train("density --points two-moons --layers 2 --flow planar --epochs 2 --output run")
         .succeeds();
     let best = *at.saved("run").last().unwrap();
     at.spoil(&format!("run/checkpoint/{best}"));

@@ -181,20 +181,16 @@ impl Place {
     #[track_caller]
     pub fn pack(&self, file: &str) -> Vec<f32> {
         let bytes = self.bytes(file);
-        let size = u32::from_le_bytes(bytes[6..10].try_into().expect("a header"));
-        // The header, the description, and then numbers from the next multiple of 256 on.
-        let start = (10 + size as usize).next_multiple_of(256);
-        let numbers = bytes.get(start..).unwrap_or_default().as_chunks().0;
+        let numbers = bytes[first_number(&bytes)..].as_chunks().0;
         numbers.iter().copied().map(f32::from_le_bytes).collect()
     }
 
-    /// Makes the last weights of a checkpoint NaN, behind a checksum that is right.
+    /// Makes all numbers of a checkpoint's model, of `f32` alone, NaN, behind a checksum that is right.
+    #[track_caller]
     pub fn spoil(&self, checkpoint: &str) {
-        let file = format!("{checkpoint}/model.bpk");
-        let mut bytes = self.bytes(&file);
-        let end = bytes.iter().rposition(|&byte| byte != 0);
-        let end = end.expect("not zeros alone");
-        bytes[end.saturating_sub(3000)..end].fill(0xff);
+        let mut bytes = self.bytes(&format!("{checkpoint}/model.bpk"));
+        let start = first_number(&bytes);
+        bytes[start..].fill(0xff);
         self.replace_part(checkpoint, "model.bpk", bytes);
     }
 
@@ -230,6 +226,12 @@ impl Place {
         .map(|name| self.column(&format!("{run}/metrics.csv"), name))
         .collect()
     }
+}
+
+/// Where the numbers of a burnpack file begin: after the header and the description, at a multiple of 256.
+fn first_number(bytes: &[u8]) -> usize {
+    let size = u32::from_le_bytes(bytes[6..10].try_into().expect("a header"));
+    (10 + size as usize).next_multiple_of(256).min(bytes.len())
 }
 
 /// A number of a JSON object.
