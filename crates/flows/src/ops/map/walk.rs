@@ -3,6 +3,8 @@
 //! Rows are divided into pieces that depend on the shapes alone, and spread over the threads; the numbers of a piece go
 //! through the map [`LANES`] at a time, whichever points they are of.
 
+#![allow(clippy::needless_range_loop)] // Lanes go by their number.
+
 use burn_host::{vectorized, write_chunks};
 
 use super::{
