@@ -110,3 +110,15 @@ pub fn sample(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
         drop(flow.forward(noise.clone(), None).value.into_data());
     }) * 1e3
 }
+
+/// Milliseconds of the log-densities of points.
+pub fn score(args: &Args, config: &FlowConfig, device: &Device) -> f64 {
+    let mut rng = SmallRng::seed_from_u64(0);
+    let flow = config.init(device);
+    let base = DiagonalGaussian::standard(config.dim, device);
+    let points: Tensor<2> = normal(&mut rng, [args.batch.get(), config.dim], device);
+    median(args.repeats.get(), || {
+        let density = flow.distribution(base.clone(), None);
+        drop(density.log_prob(points.clone()).into_data());
+    }) * 1e3
+}

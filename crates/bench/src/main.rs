@@ -92,6 +92,8 @@ enum What {
     Fit,
     /// --batch points of each of --flows, from the base; in milliseconds
     Sample,
+    /// The log-densities of --batch points, without gradients; in milliseconds
+    Score,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -142,6 +144,7 @@ fn main() -> ExitCode {
         }
         What::Fit => return families::run(&args, &device, families::fit),
         What::Sample => return families::run(&args, &device, families::sample),
+        What::Score => return families::run(&args, &device, families::score),
     };
     for &layers in &args.layers {
         let median = time(&args, layers, &device);
