@@ -77,11 +77,77 @@ fn right_of_root(one_plus_s: &Tensor<3>, size: &Tensor<3>) -> Tensor<3> {
 fn left_of_root(one_plus_s: &Tensor<3>, size: &Tensor<3>) -> Tensor<3> {
     let s = one_plus_s.clone().sub_scalar(1.0);
     let from_tail = size.clone() - s.clone();
-    let bound = from_tail.clone().clamp_min(0.0)
+    // R - (|q| - s), summed so that it doesn't vanish beside a large |q|.
+    let beyond = from_tail.clone().neg().clamp_min(0.0)
         + (s.clone().mul_scalar(2.0).log().div_scalar(2.0)).clamp_min(1.0);
-    let share = (bound - from_tail.clone()) / s;
+    let share = beyond / s;
     let from_knee = share.clamp_max(1.0).log().div_scalar(-2.0);
     (size.clone() / one_plus_s.clone())
         .max_pair(from_tail)
         .max_pair(from_knee)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device, TensorData};
+
+    use super::*;
+
+    /// tanh r and r - tanh r, by Lambert's continued fraction where the difference would cancel.
+    fn tanh_and_rest(r: f64) -> (f64, f64) {
+        if r > 1.0 {
+            return (r.tanh(), r - r.tanh());
+        }
+        let fraction = (1..20)
+            .rev()
+            .fold(41.0, |y, n| f64::from(2 * n + 1) + r * r / y);
+        let y = r * r / fraction;
+        (r / (1.0 + y), r * y / (1.0 + y))
+    }
+
+    /// From roots to q and back, in all corners that planar layers reach. An answer may be off by what roundings of q and of
+    /// itself make of it: q over the slope, and the root.
+    #[test]
+    fn every_root_is_found_again() {
+        let device = Device::flex();
+        for (dtype, epsilon, largest) in [
+            (DType::F64, f64::EPSILON, 30),
+            (DType::F32, f64::from(f32::EPSILON), 30),
+        ] {
+            let mut softplus: Vec<f64> = (-80..=12).map(|x| f64::from(x).exp()).collect();
+            softplus.extend((1..=12).map(|x| 10_f64.powi(x)));
+            let mut roots: Vec<f64> = (-12..=largest).map(|x| 10_f64.powi(x)).collect();
+            roots.extend((1..200).map(|x| f64::from(x) / 10.0));
+            for a in softplus {
+                let round = |x: f64| match dtype {
+                    DType::F64 => x,
+                    _ => f64::from(x as f32),
+                };
+                let a = round(a);
+                let q: Vec<f64> = roots
+                    .iter()
+                    .map(|&r| {
+                        let (t, rest) = tanh_and_rest(r);
+                        a * t + rest
+                    })
+                    .collect();
+                let n = roots.len();
+                let tensor = |numbers: Vec<f64>, n: usize| {
+                    let data = TensorData::new(numbers, [1, 1, n]).convert_dtype(dtype);
+                    Tensor::<3>::from_data(data, (&device, dtype))
+                };
+                let found = solve(tensor(vec![a], 1), tensor(q.clone(), n));
+                for ((found, &r), q) in found.into_data().iter::<f64>().zip(&roots).zip(q) {
+                    let (t, _) = tanh_and_rest(r);
+                    let off = q / (t * t + a * (1.0 - t * t)) + r;
+                    let apart = (found - r).abs();
+                    assert!(
+                        apart <= 4.0 * epsilon * off,
+                        "{dtype:?}, 1 + s = {a:e}, root {r:e}: {found:e}, off by {:.1}",
+                        apart / (epsilon * off)
+                    );
+                }
+            }
+        }
+    }
 }

@@ -88,6 +88,17 @@ fn ndarray() -> Device {
 
 /// A record has the weights and not their number.
 #[test]
+#[should_panic(expected = "a model with fewer parameters")]
+fn a_model_of_more_parameters_is_refused() {
+    let device = Device::flex();
+    let [with, without] = [true, false].map(|bias| {
+        let config = burn::nn::LinearConfig::new(2, 2).with_bias(bias);
+        config.init(&device)
+    });
+    WeightAverage::new(&without).follow(&with);
+}
+
+#[test]
 fn goes_on_from_a_record() {
     let device = Device::flex();
     let at = |update| model(update, &device, DType::F32);
