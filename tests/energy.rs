@@ -195,6 +195,49 @@ fn a_seed_that_diverges_is_passed_over() {
     }
 }
 
+/// The first two of these seeds diverge.
+#[test]
+fn a_fit_beside_one_that_diverged_is_as_it_is_alone() {
+    let at = Place::new();
+    let flags = "energy --energy u1 --layers 2 --epochs 3 --lr 10 --lr-warm-up 100";
+    let first = at.train(&format!("{flags} --seed 0 --output first"));
+    assert_eq!(first.code, Some(1), "{first:#?}");
+    at.train(&format!("{flags} --seed 3 --output alone"))
+        .succeeds();
+    let all = at.train(&format!("{flags} --restarts 4 --output all"));
+    assert_eq!(all.code, Some(0), "{all:#?}");
+    let [alone, beside] =
+        ["alone", "all/seed-3"].map(|run| at.column(&format!("{run}/metrics.csv"), "valid_elbo"));
+    assert_eq!(alone, beside);
+}
+
+/// What is refused leaves the folder as it was.
+#[test]
+fn fits_of_other_settings_are_refused() {
+    let at = Place::new();
+    at.train("energy --energy u3 --layers 2 --epochs 2 --restarts 2 --output run")
+        .succeeds();
+    // A kill while it was drawn leaves none.
+    std::fs::remove_file(at.path("run/seed-0/energy.png")).unwrap();
+    at.train("energy --resume run").succeeds();
+    assert!(at.path("run/seed-0/energy.png").exists());
+
+    let refused = |flags: &str, words: &[&str]| {
+        let before = at.text("run/config.json");
+        at.train(&format!("energy --resume run{flags}"))
+            .fails(1, words);
+        assert_eq!(at.text("run/config.json"), before);
+    };
+    refused(" --epochs 1", &["run/seed-0", "2 epochs already"]);
+    let config = at.text("run/config.json");
+    at.write("run/config.json", config.replace("\"u3\"", "\"u2\""));
+    refused("", &["run/seed-0", "other settings", "config.json"]);
+    at.write("run/config.json", config);
+    std::fs::remove_dir_all(at.path("run/seed-1")).unwrap();
+    at.write("run/seed-1", "in the way");
+    refused("", &["run/seed-1", "in the way", "move it away"]);
+}
+
 #[test]
 fn it_goes_on_as_if_it_had_not_stopped() {
     let at = Place::new();

@@ -140,6 +140,11 @@ fn what_cannot_be_had_is_refused_before_anything_is_computed() {
             1,
             ["no/where.svg", "folder"],
         ),
+        (
+            "run --picture run/config.json",
+            1,
+            ["run/config.json", "already"],
+        ),
         ("nowhere", 1, ["nowhere", "run"]),
         ("points", 1, ["points", "train density"]),
     ] {

@@ -251,7 +251,7 @@ impl<T: Task> Session<T> {
             .with_custom_checkpointers(model_files, optim_files, scheduler_files)
             .with_checkpointing_strategy(SaveAll)
             .early_stopping(stop.clone())
-            .with_interrupter(stop.interrupter.clone())
+            .with_interrupter(stop.interrupter())
             .renderer(Box::new(progress))
             .num_epochs(self.epochs());
         if self.done > 0 {

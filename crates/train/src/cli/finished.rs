@@ -60,7 +60,7 @@ pub struct EstimatesArgs {
     )]
     pub chains: Option<NonZeroUsize>,
 
-    /// Picture of all runs, an SVG file [default: estimates.svg in the folder of the first]
+    /// Picture of all runs, a new SVG file [default: estimates.svg in the folder of the first]
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{BAD, EnergySettings, EnergyTask, MEASURED};
+use super::{BAD, EnergySettings, EnergyTask, MEASURED, sample::PICTURE};
 use crate::{
     cli::EnergyArgs,
     learn::{self, Diverged, Ending, Plan, StopRequest},
@@ -36,11 +36,15 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
     settings.training.backend.device()?;
     let seeds = seeds(&settings)?;
     plan.settings = settings.clone();
+    if let Some(run) = plan.resumed() {
+        for seed in seeds.clone() {
+            check_fit(&run.of_seed(seed), &of_seed(&settings, seed))?;
+        }
+    }
     let (run, _lock) = plan.begin()?;
     run.save_settings(&settings)?;
     for seed in seeds {
-        let mut fit = settings.clone();
-        (fit.training.seed, fit.restarts) = (seed, super::one());
+        let fit = of_seed(&settings, seed);
         let path = run.of_seed(seed);
         if is_whole(&path, &fit)? {
             continue;
@@ -88,6 +92,43 @@ fn check(run: &RunDir, settings: &EnergySettings) -> Result<()> {
     Ok(())
 }
 
+/// The settings of one of the fits.
+fn of_seed(settings: &EnergySettings, seed: u64) -> EnergySettings {
+    let mut fit = settings.clone();
+    (fit.training.seed, fit.restarts) = (seed, super::one());
+    fit
+}
+
+/// Refuses to go on with what is not this fit, if anything is there, and with one that has more epochs.
+fn check_fit(path: &Path, fit: &EnergySettings) -> Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let shown = path.display();
+    let run = RunDir::open(path).with_context(|| {
+        format!("{shown} is in the way of a fit: move it away, and that fit begins anew")
+    })?;
+    let there = run.settings::<EnergySettings>()?;
+    let mut as_there = fit.clone();
+    as_there.training.epochs = there.training.epochs;
+    as_there.training.backend = there.training.backend;
+    as_there.training.versions = there.training.versions.clone();
+    ensure!(
+        there == as_there,
+        "{shown} is a fit of other settings than the folder around it: one of the two config.json was exchanged; put it back, or \
+         move {shown} away, and that fit begins anew"
+    );
+    let (done, epochs) = (
+        run.checkpoints().last().copied().unwrap_or(0),
+        fit.training.epochs,
+    );
+    ensure!(
+        done <= epochs.get(),
+        "{shown} has {done} epochs already, and --epochs is how many there will be in all: give {done} or more"
+    );
+    Ok(())
+}
+
 fn seeds(settings: &EnergySettings) -> Result<Range<u64>> {
     let (first, count) = (settings.training.seed, settings.restarts.get() as u64);
     let end = first.checked_add(count).with_context(|| {
@@ -102,7 +143,9 @@ fn is_whole(path: &Path, fit: &EnergySettings) -> Result<bool> {
         return Ok(false);
     };
     let summary = run.summary()?;
-    Ok(summary.is_some_and(|summary| summary.epochs == fit.training.epochs.get()))
+    let has_all = summary.is_some_and(|summary| summary.epochs == fit.training.epochs.get());
+    // The last that is made of a run.
+    Ok(has_all && path.join(PICTURE).is_file() && run.model_file().is_file())
 }
 
 /// Says how near each fit has come by its best epoch's validation, which of them is the best, and how many are in a bad

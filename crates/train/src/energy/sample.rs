@@ -61,7 +61,7 @@ fn samples(
     Ok(z.as_chunks().0.to_vec())
 }
 
-const PICTURE: &str = "energy.png";
+pub const PICTURE: &str = "energy.png";
 
 /// Width and height of a panel, in pixels.
 const SIDE: usize = 240;

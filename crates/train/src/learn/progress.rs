@@ -97,7 +97,7 @@ impl Progress {
             return;
         };
         if catch_unwind(AssertUnwindSafe(|| tell(dashboard))).is_err() {
-            self.stop.interrupter.stop(Some("interrupted"));
+            self.stop.interrupter().stop(Some("interrupted"));
             self.close();
         }
     }
@@ -201,7 +201,7 @@ impl TrainingProgressLogger for Progress {
     }
 
     fn update_epoch(&mut self, epoch: usize) {
-        if self.stop.interrupter.should_stop() {
+        if self.stop.interrupter().should_stop() {
             // Its numbers may be of a part of the images, and it gets no checkpoint.
             return;
         }
@@ -214,7 +214,7 @@ impl TrainingProgressLogger for Progress {
         if let Err(error) = written {
             let error = std::io::Error::new(error.kind(), format!("metrics.csv: {error}"));
             self.stop
-                .interrupter
+                .interrupter()
                 .fail(CheckpointerError::IOError(error));
         }
         let line = self.line();
@@ -334,7 +334,7 @@ mod tests {
         let stop = StopRequest::default();
         let mut progress = Progress::new(history.clone(), VAE, stop.clone());
         progress.update_epoch(1);
-        stop.interrupter.stop(Some("interrupted"));
+        stop.interrupter().stop(Some("interrupted"));
         progress.update_epoch(2);
         assert_eq!(history.lock().unwrap().len(), 1);
         assert_eq!(History::load(&file, VAE).unwrap().len(), 1);

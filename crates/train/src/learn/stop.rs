@@ -4,7 +4,7 @@
 use std::{
     io::{IsTerminal, stderr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -21,8 +21,8 @@ pub struct StopRequest {
     asked: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     listens: Arc<AtomicBool>,
-    /// Stops the training at once.
-    pub interrupter: Interrupter,
+    /// Stops the training at once. Each has its own, which remembers how it ended.
+    interrupter: Arc<Mutex<Interrupter>>,
     /// The dashboard's quit key speaks through an interrupter of its own.
     pub dashboard: Interrupter,
 }
@@ -46,6 +46,7 @@ impl StopRequest {
     /// When the system does not let this process listen.
     pub fn listen(&self, speak: bool) -> Result<()> {
         self.over.store(false, Ordering::Relaxed);
+        *self.interrupter.lock().expect("no holder panics") = Interrupter::default();
         if self.listens.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
@@ -57,7 +58,7 @@ impl StopRequest {
         };
         let (stop, say) = (self.clone(), answer.clone());
         let on_ctrl_c = move || match stop.ask() && !stop.over.load(Ordering::Relaxed) {
-            true => stop.interrupter.stop(Some("interrupted")),
+            true => stop.interrupter().stop(Some("interrupted")),
             false => say(),
         };
         ctrlc::set_handler(on_ctrl_c).context("cannot listen to Ctrl-C")?;
@@ -91,6 +92,11 @@ impl StopRequest {
             }
         });
         Ok(())
+    }
+
+    /// That of the training which runs.
+    pub fn interrupter(&self) -> Interrupter {
+        (self.interrupter.lock().expect("no holder panics")).clone()
     }
 
     /// Asks to stop; true when this was already asked before.

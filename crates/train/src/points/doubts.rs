@@ -49,6 +49,10 @@ const FILLED: f64 = 0.85;
 /// those of exp(N(0, 1)) 0.68, Cauchy's some hundredths.
 const MIDDLE_HALF: f64 = 0.1;
 
+/// How many of these the farthest number is from the mean then, or nothing is far: half of the numbers may be as narrow beside
+/// the other half.
+const TAIL: f64 = 10.0;
+
 /// A number that nothing was learned from is far off if it is as many standard deviations from the mean, and so many times as
 /// far as the farthest that was.
 const FAR: f64 = 20.0;
@@ -63,8 +67,11 @@ pub(super) fn of(splits: &PointSplits) -> Vec<String> {
         .collect();
     doubts.extend(of_copies(train));
     if doubts.is_empty() {
-        doubts.extend(of_dimension(train));
         doubts.extend(columns().filter_map(|(at, column)| of_tails(train, at, column)));
+    }
+    // Beside numbers that far off all others lie on a point.
+    if doubts.is_empty() {
+        doubts.extend(of_dimension(train));
     }
     doubts.extend(columns().filter_map(|(at, column)| of_far(splits, at, column)));
     doubts
@@ -118,7 +125,7 @@ fn of_tails(train: &Points, at: usize, column: &Column) -> Option<String> {
     let quantile = |part: f64| f64::from(numbers[(part * (numbers.len() - 1) as f64) as usize]);
     let half = quantile(0.75) - quantile(0.25);
     let most = f64::from(numbers[0].abs().max(numbers[numbers.len() - 1].abs()));
-    (half < MIDDLE_HALF).then(|| {
+    (half < MIDDLE_HALF && most > TAIL).then(|| {
         format!(
             "in the column {name:?} the middle half of the numbers is {half:.0e} standard deviations wide, and one lies {most:.0} from \
              the mean: a few far ones are all that a flow sees of it, and most families diverge on them; take its logarithm or asinh, \
@@ -401,6 +408,20 @@ mod tests {
                 "{row}: {said:?}"
             );
         }
+        // Beside a number that far off the others lie on a point, which says nothing of them.
+        let mut rows: Vec<_> = (0..2_000)
+            .map(|_| vec![normal(&mut rng), normal(&mut rng)])
+            .collect();
+        rows[1][0] = 1e6;
+        let said = doubts(rows, &[]);
+        assert!(said.len() == 1 && said[0].contains("asinh"), "{said:?}");
+        // Half of the numbers may be narrow beside the other half.
+        let narrow = (0..3_000).map(|i| match i % 2 {
+            0 => vec![normal(&mut rng)],
+            _ => vec![0.01 * normal(&mut rng)],
+        });
+        let said = doubts(narrow.collect::<Vec<_>>(), &[]);
+        assert!(said.is_empty(), "{said:?}");
     }
 
     /// Continuous numbers, however they were rounded and however many there are, are left in peace.

@@ -76,6 +76,11 @@ pub fn run(args: &EstimatesArgs) -> Result<()> {
 fn place(args: &EstimatesArgs) -> Result<PathBuf> {
     let beside = || args.of.runs[0].join("estimates.svg");
     let path = args.picture.clone().unwrap_or_else(beside);
+    ensure!(
+        args.picture.is_none() || path.symlink_metadata().is_err(),
+        "--picture {}: there is such a file already: name a new one",
+        path.display()
+    );
     let folder = path.parent().unwrap_or(Path::new(""));
     ensure!(
         folder.as_os_str().is_empty() || folder.is_dir(),
