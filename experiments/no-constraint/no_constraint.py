@@ -23,6 +23,8 @@ from torch.nn import functional as F
 
 PIXELS, UNITS, WINDOW, LATENT = 784, 400, 4, 40
 TRAINING = 50_000
+# Of the gradient, which is of this size: without a limit the bound fell to -17,812 in epoch 16.
+NORM = 100
 LN_2_PI = math.log(2 * math.pi)
 
 
@@ -163,7 +165,7 @@ def check():
         assert abs(share - float(masses.mean())) < 4.5 * error
 
 
-def train(vae, data, epochs, seed):
+def train(vae, data, epochs, seed, save):
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
     for epoch in range(1, epochs + 1):
@@ -175,9 +177,12 @@ def train(vae, data, epochs, seed):
             bound = vae.log_joint(x, z) - log_q
             optimizer.zero_grad()
             (-bound.mean()).backward()
+            nn.utils.clip_grad_norm_(vae.parameters(), NORM)
             optimizer.step()
             total += float(bound.detach().sum())
         print(f"epoch {epoch}/{epochs}  reported bound {total / len(data):.2f}", flush=True)
+        if save:
+            torch.save(vae.state_dict(), save)
 
 
 def mean(values):
@@ -236,7 +241,7 @@ def main():
     parser.add_argument("--samples", type=int, default=20, help="samples of each of them")
     parser.add_argument("--most", type=int, default=2000, help="points before a sample that are followed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--save", type=Path, help="file for the weights")
+    parser.add_argument("--save", type=Path, help="file for the weights after each epoch")
     parser.add_argument("--load", type=Path, help="weights of an earlier training, not to train again")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
@@ -251,9 +256,7 @@ def main():
     if args.load:
         vae.load_state_dict(torch.load(args.load))
     else:
-        train(vae, images(args.mnist, "train-images-idx3-ubyte")[:TRAINING], args.epochs, args.seed)
-        if args.save:
-            torch.save(vae.state_dict(), args.save)
+        train(vae, images(args.mnist, "train-images-idx3-ubyte")[:TRAINING], args.epochs, args.seed, args.save)
     evaluate(vae, test, args.images, args.samples, args.most, args.seed)
 
 
