@@ -210,6 +210,76 @@ mod tests {
             .collect()
     }
 
+    /// A frozen flow under an encoder that learns, points that move under a frozen flow, and checkpoints.
+    #[test]
+    fn gradients_come_to_whoever_wants_them() {
+        let plain = Device::flex();
+        let (tracked, checkpointed) = (
+            Device::flex().autodiff(),
+            Device::flex().autodiff().gradient_checkpointing(),
+        );
+        let map = ScalarMap::Affine;
+        let config = AutoregressiveConfig {
+            map,
+            hidden: vec![8],
+        };
+        let layer = config.init(3, Some(2), &plain);
+        let layer = layer.map(&mut Frozen);
+        for (of_context, of_y) in [
+            (&tracked, &plain),
+            (&plain, &tracked),
+            (&checkpointed, &checkpointed),
+        ] {
+            let there = |numbers: Tensor<2>, device: &Device| {
+                let tensor = Tensor::<2>::from_data(numbers.into_data(), device);
+                match device.is_autodiff() {
+                    true => tensor.require_grad(),
+                    false => tensor,
+                }
+            };
+            let context = there(numbers([2, 2], 1.0, DType::F32), of_context);
+            let y = there(numbers([6, 3], 2.0, DType::F32), of_y);
+            let gradients = |inverse: fn(&BoundAutoregressive, Tensor<2>) -> Transformed| {
+                let bound = BoundAutoregressive {
+                    conditioner: layer.conditioner.bind(Some(&context)),
+                    dim: 3,
+                };
+                let start = inverse(&bound, y.clone());
+                let gradients = (start.value.sum() + start.log_det.sum()).backward();
+                [&context, &y]
+                    .into_iter()
+                    .filter(|tensor| tensor.is_autodiff())
+                    .flat_map(|tensor| {
+                        tensor
+                            .grad(&gradients)
+                            .unwrap()
+                            .into_data()
+                            .iter::<f32>()
+                            .collect::<Vec<_>>()
+                    })
+                    .collect::<Vec<_>>()
+            };
+            let got = gradients(Bijection::inverse);
+            let expected = gradients(BoundAutoregressive::inverse_by_tensor_operations);
+            assert!(!got.is_empty() && got.len() == expected.len());
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-4, "{got}, not {expected}");
+            }
+        }
+    }
+
+    /// The same without gradients.
+    struct Frozen;
+
+    impl ModuleMapper for Frozen {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|weights| {
+                let data = numbers(weights.dims(), 0.2, DType::F32).into_data();
+                Tensor::from_data(data, &weights.device())
+            })
+        }
+    }
+
     /// The one pass in `f32` is as far from a pass for each coordinate in `f64` as the same in `f32` is, at most several times:
     /// each rounds in an order of its own. (Gradients are those at the z that is returned. In bins that are narrow for `f32`, which
     /// larger weights make, its rounding shows: 1e-3 of the largest gradient with twice these.)

@@ -90,7 +90,13 @@ pub fn inverse(
         weights,
         masked,
     } = parameters();
-    let has_gradients = y.is_autodiff() || weights.is_autodiff();
+    // Whichever of them has gradients, as Burn's own operations take it.
+    let strategies = [
+        y.gradient_checkpointing_strategy(),
+        first.gradient_checkpointing_strategy(),
+        weights.gradient_checkpointing_strategy(),
+    ];
+    let strategy = strategies.into_iter().flatten().next();
     let first = first.without_autodiff().into_dispatch();
     let weights = weights.without_autodiff().into_dispatch();
     let packed = Tensor::<2>::from_dispatch(Dispatch::autoregressive_inverse(
@@ -100,13 +106,14 @@ pub fn inverse(
         masked.clone(),
     ));
     let z = packed.clone().slice_dim(1, 0..dim);
-    if !has_gradients {
+    let Some(strategy) = strategy else {
         return Some(Transformed {
             value: z,
             log_det: packed.slice_dim(1, dim..dim + 1).reshape([rows]),
         });
-    }
-    let rest = y.clone() - forward(z.clone().autodiff()).value;
+    };
+    let there = (z.clone().autodiff()).with_gradient_checkpointing_strategy(strategy);
+    let rest = y.clone() - forward(there).value;
     let value = Tensor::<2>::from_dispatch(Dispatch::autoregressive_solution(
         rest.into_dispatch(),
         z.into_dispatch(),
