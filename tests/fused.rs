@@ -300,6 +300,23 @@ fn what_is_not_a_number_stays_none() {
     }
 }
 
+/// A rectifier hides none.
+#[test]
+fn a_layer_of_what_is_not_a_number_is_none() {
+    for device in [Device::flex(), ndarray()] {
+        let device = device.autodiff();
+        let x = Tensor::<2>::from_data([[1.0, f32::NAN], [1.0, 2.0]], &device);
+        let weight = Tensor::<2>::ones([2, 3], &device).require_grad();
+        let y = affine_relu(x, weight.clone(), Tensor::zeros([3], &device));
+        let gradients = y.clone().sum().backward();
+        let y: Vec<f32> = y.into_data().to_vec().unwrap();
+        assert!(y[..3].iter().all(|y| y.is_nan()) && y[3..] == [3.0; 3]);
+        let of_weight = weight.grad(&gradients).unwrap().into_data();
+        let of_weight: Vec<f32> = of_weight.to_vec().unwrap();
+        assert!(of_weight[..3] == [2.0; 3] && of_weight[3..].iter().all(|x| x.is_nan()));
+    }
+}
+
 /// Points and parameters that are views of something larger, in another order.
 #[test]
 fn views_are_read_in_their_own_order() {

@@ -55,6 +55,51 @@ fn the_density_integrates_to_one() {
     }
 }
 
+/// Of layers that bend: a flow that was just built is the identity, whose log-determinant is 0.
+#[test]
+fn a_bent_sample_has_the_log_prob_it_came_with() {
+    let device = Device::flex();
+    for owners in [1, 4] {
+        let numbers = |seed, n: usize| uniform(seed, n, 1.0);
+        let raw = tensor(
+            numbers(25, owners * 25),
+            [owners, 5, 5],
+            DType::F64,
+            &device,
+        );
+        let [mean, log_var] =
+            [26, 27].map(|seed| tensor(numbers(seed, 8), [4, 2], DType::F64, &device));
+        let base = DiagonalGaussian::new(mean, log_var);
+        let q = FlowDistribution::new(base, Planar::new(raw, PlanarConstraint::Paper));
+        let noise = tensor(numbers(28, 400), [200, 2], DType::F64, &device);
+        let (value, log_prob) = q.transport(noise);
+        assert_close(
+            "log_prob",
+            &values(q.log_prob(value)),
+            &values(log_prob),
+            1e-8,
+        );
+    }
+}
+
+#[test]
+fn a_sample_has_no_gradients() {
+    let device = Device::flex().autodiff();
+    let mean = Tensor::<2>::zeros([1, 2], &device).require_grad();
+    let base = DiagonalGaussian::new(mean, Tensor::zeros([1, 2], &device));
+    let q = FlowDistribution::new(base, planar(2, None).init(&device).bind(None));
+    assert!(q.rsample_and_log_prob(3).0.is_tracked());
+    assert!(!q.sample(3).is_tracked());
+}
+
+#[test]
+#[should_panic(expected = "4 Gaussians in 2 dimensions take points [n · 4, 2], got [6, 2]")]
+fn points_of_no_example() {
+    let device = Device::flex();
+    let zeros = || Tensor::zeros([4, 2], &device);
+    DiagonalGaussian::new(zeros(), zeros()).log_prob(Tensor::zeros([6, 2], &device));
+}
+
 #[test]
 fn a_sample_has_the_log_prob_it_came_with() {
     let device = Device::flex();

@@ -212,3 +212,32 @@ fn no_images_have_no_estimates() {
     let nothing = ais.estimate_of(linear, 0, 2, normal(0, 0)).unwrap();
     assert_eq!(nothing, AnnealedEstimates::default());
 }
+
+/// With the same pilot two chains are what each is alone. Steps that went on adapting to what the chains do
+/// would change the estimate; `f32` rounds 1e-4 of it.
+#[test]
+fn chains_do_not_look_at_each_other() {
+    let of = |chains: &[u64]| {
+        let mut pilot = normal(1, 100);
+        let mut each: Vec<_> = chains.iter().map(|&seed| normal(1, seed)).collect();
+        let (mut asked, steps) = (0, 30);
+        let noise = |n: usize, width: usize| {
+            asked += 1;
+            match asked <= steps {
+                true => pilot(n, width),
+                false => Tensor::cat(each.iter_mut().map(|noise| noise(1, width)).collect(), 0),
+            }
+        };
+        let ais = AnnealedImportanceSampling {
+            chains: chains.len(),
+            steps,
+            leapfrogs: 3,
+        };
+        let x = Tensor::<2>::from_data([X[2]], &Device::flex());
+        let estimates = ais.estimate_of(|z| linear_at(x.clone(), z), 1, 2, noise);
+        estimates.unwrap().log_likelihood[0]
+    };
+    let mean = ((of(&[1]).exp() + of(&[2]).exp()) / 2.0).ln();
+    let both = of(&[1, 2]);
+    assert!((both - mean).abs() < 1e-3, "{both}, not {mean}");
+}

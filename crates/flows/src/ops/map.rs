@@ -221,18 +221,23 @@ mod tests {
 
     #[test]
     fn at_the_ends_of_a_spline_the_line_goes_on_and_nan_stays() {
-        let device = Device::flex();
+        let device = Device::flex().autodiff();
         let ends = [-5.0, 5.0, -f32::INFINITY, f32::INFINITY, f32::NAN];
         let points = Tensor::<2>::from_data(TensorData::new(ends.to_vec(), [5, 1]), &device);
+        let points = points.require_grad();
         let raw = Tensor::<2>::from_data(TensorData::new(numbers(5 * 23, 3.0), [5, 23]), &device);
+        let raw = raw.require_grad();
         for direction in DIRECTIONS {
             let map = ScalarMap::Spline(8);
             let end = map_points(&points, &raw, map, direction, 0).expect("flex has it");
-            let value: Vec<f32> = end.value.into_data().to_vec().unwrap();
-            let log_det: Vec<f32> = end.log_det.into_data().to_vec().unwrap();
+            let gradients = (end.value.clone().sum() + end.log_det.clone().sum()).backward();
+            let list = |tensor: Tensor<2>| tensor.into_data().to_vec::<f32>().unwrap();
+            let value = list(end.value);
             assert_eq!(value[..4], ends[..4]);
             assert!(value[4].is_nan());
-            assert_eq!(log_det, [0.0; 5]);
+            assert_eq!(list(end.log_det.unsqueeze()), [0.0; 5]);
+            assert_eq!(list(points.grad(&gradients).unwrap()), [1.0; 5]);
+            assert_eq!(list(raw.grad(&gradients).unwrap()), [0.0; 5 * 23]);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     network::units_that_see,
     ops::map::{
         affine::{Additive, Affine},
-        formulas::{Formulas, LANES, Lanes},
+        formulas::{Formulas, LANES, Lanes, gather, scatter},
         spline::Spline,
     },
 };
@@ -74,7 +74,7 @@ vectorized! {
 fn solve_by<M: Formulas>(map: M, packed: &mut [f32], row: usize, y: &[f32], network: &Network<'_>) {
     let dim = network.dim;
     let rows = packed.len() / (dim + 1);
-    let y = gather(&y[row * dim..][..rows * dim], dim);
+    let y = gathered(&y[row * dim..][..rows * dim], dim);
     let mut units = network.units(row, rows);
     let mut scratch = vec![[0.0; LANES]; map.scratch()];
     let mut z = vec![[0.0; LANES]; dim];
@@ -103,8 +103,8 @@ fn transposed_solve_by<M: Formulas>(
 ) {
     let dim = network.dim;
     let rows = lambda.len() / dim;
-    let z = gather(&z[row * dim..][..rows * dim], dim);
-    let mut of_z = gather(&grad[row * dim..][..rows * dim], dim);
+    let z = gathered(&z[row * dim..][..rows * dim], dim);
+    let mut of_z = gathered(&grad[row * dim..][..rows * dim], dim);
     let mut units = network.units(row, rows);
     for i in 0..dim {
         network.advance(&mut units, &z, i);
@@ -112,7 +112,7 @@ fn transposed_solve_by<M: Formulas>(
     let mut of_units: Vec<Vec<Lanes>> = (units.hidden.iter())
         .map(|layer| vec![[0.0; LANES]; layer.len()])
         .collect();
-    let mut of_theta = vec![[0.0; LANES]; map.parameters()];
+    let mut of_theta = vec![[0.0; LANES]; network.map.parameters()];
     let mut scratch = vec![[0.0; LANES]; map.scratch()];
     for i in (0..dim).rev() {
         let theta = network.outputs(&mut units, &z, i);
@@ -347,24 +347,10 @@ fn add_products(weights: &[f32], numbers: &[Lanes], sum: &mut Lanes) {
     }
 }
 
-/// Rows of `width` numbers into lanes, a row a lane; the lanes left over are 0.
+/// Rows of `width` numbers in lanes, a row a lane; the lanes left over are 0.
 #[inline(always)]
-fn gather(rows: &[f32], width: usize) -> Vec<Lanes> {
+fn gathered(rows: &[f32], width: usize) -> Vec<Lanes> {
     let mut lanes = vec![[0.0; LANES]; width];
-    for (lane, row) in rows.chunks_exact(width).enumerate() {
-        for (lanes, &number) in lanes.iter_mut().zip(row) {
-            lanes[lane] = number;
-        }
-    }
+    gather(rows, &mut lanes);
     lanes
-}
-
-/// Lanes into rows.
-#[inline(always)]
-fn scatter(lanes: &[Lanes], rows: &mut [f32]) {
-    for (lane, row) in rows.chunks_exact_mut(lanes.len()).enumerate() {
-        for (lanes, number) in lanes.iter().zip(row) {
-            *number = lanes[lane];
-        }
-    }
 }

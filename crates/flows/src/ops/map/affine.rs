@@ -12,16 +12,6 @@ pub struct Additive;
 
 impl Formulas for Additive {
     #[inline(always)]
-    fn parameters(self) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn scratch(self) -> usize {
-        0
-    }
-
-    #[inline(always)]
     fn value(
         self,
         direction: Direction,
@@ -69,16 +59,6 @@ fn log_scale(a: f32) -> (f32, f32) {
 }
 
 impl Formulas for Affine {
-    #[inline(always)]
-    fn parameters(self) -> usize {
-        2
-    }
-
-    #[inline(always)]
-    fn scratch(self) -> usize {
-        0
-    }
-
     #[inline(always)]
     fn value(
         self,

@@ -24,11 +24,11 @@ pub type Lanes = [f32; LANES];
 ///
 /// so that both are one sum over θ, of other weights ([`weights`]).
 pub trait Formulas: Copy {
-    /// θ of each number.
-    fn parameters(self) -> usize;
-
     /// Numbers in lanes that a call may write to.
-    fn scratch(self) -> usize;
+    #[inline(always)]
+    fn scratch(self) -> usize {
+        0
+    }
 
     /// y and ℓ of x, or x and -ℓ of y.
     fn value(
@@ -65,6 +65,26 @@ pub fn weights(
         Direction::Inverse => {
             let of_y = (g - h * slope_of_log) / slope;
             (of_y, -of_y, -h)
+        }
+    }
+}
+
+/// Rows of numbers into lanes, a row a lane.
+#[inline(always)]
+pub fn gather(rows: &[f32], lanes: &mut [Lanes]) {
+    for (lane, row) in rows.chunks_exact(lanes.len()).enumerate() {
+        for (lanes, &number) in lanes.iter_mut().zip(row) {
+            lanes[lane] = number;
+        }
+    }
+}
+
+/// Lanes into rows of numbers.
+#[inline(always)]
+pub fn scatter(lanes: &[Lanes], rows: &mut [f32]) {
+    for (lane, row) in rows.chunks_exact_mut(lanes.len()).enumerate() {
+        for (lanes, number) in lanes.iter().zip(row) {
+            *number = lanes[lane];
         }
     }
 }

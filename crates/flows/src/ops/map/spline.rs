@@ -215,11 +215,6 @@ fn is_inside(x: f32) -> bool {
 
 impl Formulas for Spline {
     #[inline(always)]
-    fn parameters(self) -> usize {
-        3 * self.bins - 1
-    }
-
-    #[inline(always)]
     fn scratch(self) -> usize {
         4 * self.bins
     }
@@ -267,7 +262,12 @@ impl Formulas for Spline {
     ) -> Lanes {
         let (shares, of_shares) = scratch.split_at_mut(2 * self.bins);
         self.shares(theta, shares);
-        let bins = self.bins(Direction::Forward, x, theta, shares);
+        // What is left out outside takes part in products with 0.
+        let mut inside = *x;
+        for x in &mut inside {
+            *x = if is_inside(*x) { *x } else { 0.0 };
+        }
+        let bins = self.bins(Direction::Forward, &inside, theta, shares);
         let last = (self.bins - 1) as f32;
         let mut of_input = [0.0; LANES];
         let mut of = Bins {
@@ -288,7 +288,7 @@ impl Formulas for Spline {
                 c,
                 n,
                 m,
-            } = bin.forward(x[lane]);
+            } = bin.forward(inside[lane]);
             let rest = 1.0 - xi;
             let (e, turn) = (bin.left + bin.right - 2.0 * s, 1.0 - 2.0 * xi);
             let (slope, of_m_by_xi) = (

@@ -10,7 +10,7 @@ use burn_host::{vectorized, write_chunks};
 use super::{
     Sizes,
     affine::{Additive, Affine},
-    formulas::{Formulas, LANES, Lanes},
+    formulas::{Formulas, LANES, gather, scatter},
     spline::Spline,
 };
 use crate::{ScalarMap, map::Direction};
@@ -102,7 +102,7 @@ fn map_by<M: Formulas>(
     raw: &[f32],
 ) {
     let Sizes { dim, kept, .. } = sizes;
-    let parameters = map.parameters();
+    let parameters = sizes.map.parameters();
     let mut theta = vec![[0.0; LANES]; parameters];
     let mut scratch = vec![[0.0; LANES]; map.scratch()];
     for (i, packed) in packed.chunks_exact_mut(dim + 1).enumerate() {
@@ -144,7 +144,7 @@ fn gradient_by<M: Formulas>(
     grad: &[f32],
 ) -> Vec<f32> {
     let Sizes { dim, kept, .. } = sizes;
-    let parameters = map.parameters();
+    let parameters = sizes.map.parameters();
     let (mut theta, mut of_theta) = (
         vec![[0.0; LANES]; parameters],
         vec![[0.0; LANES]; parameters],
@@ -198,26 +198,6 @@ impl Sizes {
             (row + 1, self.kept)
         } else {
             (row, coordinate + 1)
-        }
-    }
-}
-
-/// Rows of numbers into lanes, a row a lane.
-#[inline(always)]
-fn gather(rows: &[f32], lanes: &mut [Lanes]) {
-    for (lane, row) in rows.chunks_exact(lanes.len()).enumerate() {
-        for (lanes, &number) in lanes.iter_mut().zip(row) {
-            lanes[lane] = number;
-        }
-    }
-}
-
-/// Lanes into rows of numbers.
-#[inline(always)]
-fn scatter(lanes: &[Lanes], rows: &mut [f32]) {
-    for (lane, row) in rows.chunks_exact_mut(lanes.len()).enumerate() {
-        for (lanes, number) in lanes.iter().zip(row) {
-            *number = lanes[lane];
         }
     }
 }
