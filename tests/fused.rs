@@ -309,10 +309,10 @@ fn a_layer_of_what_is_not_a_number_is_none() {
         let weight = Tensor::<2>::ones([2, 3], &device).require_grad();
         let y = affine_relu(x, weight.clone(), Tensor::zeros([3], &device));
         let gradients = y.clone().sum().backward();
-        let y: Vec<f32> = y.into_data().to_vec().unwrap();
+        let y: Vec<f32> = y.into_data().try_to_vec().unwrap();
         assert!(y[..3].iter().all(|y| y.is_nan()) && y[3..] == [3.0; 3]);
         let of_weight = weight.grad(&gradients).unwrap().into_data();
-        let of_weight: Vec<f32> = of_weight.to_vec().unwrap();
+        let of_weight: Vec<f32> = of_weight.try_to_vec().unwrap();
         assert!(of_weight[..3] == [2.0; 3] && of_weight[3..].iter().all(|x| x.is_nan()));
     }
 }
