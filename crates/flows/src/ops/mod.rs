@@ -1,6 +1,6 @@
 //! Fused operations: one pass over memory where the tensor version makes a dozen an operation.
 //!
-//! They compute in `f32`, on the backends whose feature of this crate is on: flex and ndarray by slices, and the stack
+//! They compute in `f32`, on the backends whose feature of this crate is on: flex and ndarray by slices, and stacks
 //! of planar layers by CubeCL kernels on wgpu, cuda and the other cube backends as well. For every other backend and
 //! float type the callers keep the same mathematics as tensor operations, which is also what the tests compare with.
 
@@ -12,4 +12,4 @@
 pub mod autoregressive;
 pub mod gaussian;
 pub mod map;
-pub mod planar;
+pub mod stack;
