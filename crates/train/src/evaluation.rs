@@ -12,7 +12,7 @@ use crate::{
     density, energy,
     run::{EVALUATIONS, RunDir, trained::Trained},
     task::{Model, Settings, Task, TaskName},
-    terminal::{print, warn},
+    terminal::{say, warn},
     vae,
 };
 
@@ -110,9 +110,9 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
         let (run_name, weights) = (path.display(), trained.file.display());
         if !args.json {
             let apart = if evaluated.is_empty() { "" } else { "\n" };
-            print(format_args!(
+            say(format_args!(
                 "{apart}{run_name}: weights in {weights}\n{row}"
-            ))?;
+            ));
         }
         record(&run, EVALUATIONS, &row)?;
         evaluated.push(Evaluated {
@@ -123,7 +123,7 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
     }
     if args.json {
         let all = serde_json::json!({ "runs": evaluated });
-        print(serde_json::to_string_pretty(&all)?)?;
+        say(serde_json::to_string_pretty(&all)?);
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
     plot::{Picture, density_map, panels},
     report::folder::{Folder, RUN, TABLE},
     run::{RunDir, trained::Trained},
-    terminal::print,
+    terminal::say,
 };
 
 /// Width and height of a panel, in pixels.
@@ -61,15 +61,16 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     folder.write(TABLE, csv(&fits)?)?;
     folder.write("table.md", &table)?;
     folder.write(FIGURE, figure)?;
-    print(table)?;
+    say(table);
     for fit in fits.iter().filter(|fit| fit.row.is_none()) {
-        print(format_args!(
+        say(format_args!(
             "not evaluated: train evaluate {}",
             fit.path.display()
-        ))?;
+        ));
     }
     let path = folder.path().display();
-    print(format_args!("in {path}: {TABLE}, table.md, {FIGURE}"))
+    say(format_args!("in {path}: {TABLE}, table.md, {FIGURE}"));
+    Ok(())
 }
 
 impl Fit {
