@@ -11,7 +11,7 @@ use crate::{
     cli::EvaluateArgs,
     density, energy,
     run::{EVALUATIONS, RunDir, trained::Trained},
-    task::{Model, Settings, Task, TaskName},
+    task::{Task, TaskName},
     terminal::{say, warn},
     vae,
 };
@@ -101,11 +101,8 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
 ) -> Result<()> {
     let mut evaluated = Vec::new();
     for path in &args.of.runs {
-        let run = RunDir::open(path)?.best_fit(T::Model::MEASURED)?;
-        let settings = here(run.settings()?);
-        let device = settings.training().backend.device()?;
         let epoch = args.of.epoch.map(|epoch| epoch.get());
-        let trained = Trained::of_epoch(&run, epoch, T::open(settings)?, device)?;
+        let (run, trained) = Trained::<T>::of_best_fit(RunDir::open(path)?, epoch, &here)?;
         let row = evaluate(&trained)?;
         let (run_name, weights) = (path.display(), trained.file.display());
         if !args.json {
