@@ -373,6 +373,66 @@ fn bad_points_are_named_and_nothing_is_begun() {
     assert!(!at.path("runs").exists());
 }
 
+/// What has no header is said to have none; a header of numbers cannot be told from a row, but may look like one.
+#[test]
+fn a_header_of_numbers_is_noticed() {
+    let at = Place::new();
+    let rows = gaussian(60).split_once('\n').unwrap().1.to_owned();
+    let train = |header: &str, output: &str| {
+        at.write("points.csv", format!("{header}{rows}"));
+        let flags = "--columns 1,2 --layers 1 --epochs 1";
+        at.train(&format!(
+            "density --points points.csv {flags} --output {output}"
+        ))
+    };
+    let named = train("x,y,z\n", "named").succeeds().stdout;
+    assert!(
+        named.contains("points of 2 columns), spline") && named.contains("(48 training"),
+        "{named}"
+    );
+    let nameless = train("", "nameless").succeeds().stdout;
+    assert!(
+        nameless.contains("points of 2 columns without a header), spline"),
+        "{nameless}"
+    );
+    let numbered = train("2019,2020,2021\n", "numbered");
+    assert!(numbered.stdout.contains("(49 training"), "{numbered:#?}");
+    let said = "the first row, 2019, 2020, is taken as numbers";
+    assert!(numbered.stderr.contains(said), "{numbered:#?}");
+}
+
+/// A run reads its points again; who asks for their log-density once does not.
+#[cfg(unix)]
+#[test]
+fn points_from_a_pipe_are_refused_before_anything_is_read() {
+    let at = Place::new();
+    at.write("points.csv", gaussian(60));
+    let made = std::process::Command::new("mkfifo")
+        .arg(at.path("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    for points in ["/dev/null", "/dev/zero", "pipe"] {
+        at.train(&format!("density --points {points}"))
+            .fails(1, &[points, "pipe", "write the points to a file"]);
+    }
+    at.train("density --points points.csv --layers 1 --epochs 1 --output run")
+        .succeeds();
+    let mut shell = std::process::Command::new("sh");
+    shell.args([
+        "-c",
+        "cat points.csv | \"$0\" log-prob run /dev/stdin --output piped.csv",
+    ]);
+    at.spawn({
+        shell.arg(end_to_end::program());
+        shell
+    })
+    .finish()
+    .succeeds();
+    at.train("log-prob run points.csv --output read.csv")
+        .succeeds();
+    assert_eq!(at.bytes("piped.csv"), at.bytes("read.csv"));
+}
+
 /// Points on few values, or on a line, have a density without bound; a number for it would be no triumph.
 #[test]
 fn a_density_without_bound_is_noticed() {

@@ -155,8 +155,12 @@ impl Task for DensityTask {
             0 => String::new(),
             numbers => format!(" given {numbers}"),
         };
+        let header = match self.points.has_names {
+            true => "",
+            false => " without a header",
+        };
         format!(
-            "{} ({} training, {} validation and {} test points of {} columns{given}), {} with K = {}",
+            "{} ({} training, {} validation and {} test points of {} columns{given}{header}), {} with K = {}",
             self.settings.points,
             train.len(),
             valid.len(),
