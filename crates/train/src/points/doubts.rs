@@ -43,8 +43,9 @@ const ONE_IN: usize = 100;
 /// by as much as a surface would make it.
 const MOST_COLUMNS: usize = 5;
 
-/// The part of the columns that points on a curve or a surface fill less than, by four standard errors. A surface in three
-/// fills 0.67, log-normal numbers in five are estimated at 0.87 ([`dimension`] is low where a density is uneven).
+/// The part of the columns that points on a curve or a surface fill less than, by four standard errors. A surface in four
+/// fills 0.75; log-normal numbers in five seem to fill less than all ([`dimension`] is low where a density is uneven), but more
+/// than this.
 const FILLED: f64 = 0.85;
 
 /// The middle half of a column's numbers, in standard deviations, below which these are a few far ones'; a Gaussian's have 1.35,
