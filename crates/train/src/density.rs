@@ -247,8 +247,8 @@ impl Density {
 /// What maximum likelihood maximises.
 pub const MEASURED: &Measured = &Measured {
     item: "point",
-    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved; \
-             and a logarithm or asinh brings them nearer",
+    advice: "start anew with a longer --lr-warm-up, as 500, or a lower --lr, or another --flow: of points that lie far from \
+             all others spline is not moved; and a logarithm or asinh brings them nearer",
     terms: &[Term {
         name: "log-likelihood",
         column: "log_likelihood",

@@ -134,7 +134,8 @@ fn of_tails(train: &Points, at: usize, column: &Column) -> Option<String> {
         format!(
             "in the column {name:?} the middle half of the numbers is {half:.0e} standard deviations wide, and one lies {most:.0} from \
              the mean: a few far ones are all that a flow sees of it, and most families diverge on them; take its logarithm or asinh, \
-             leave those rows out, or try --flow spline, which does not move them",
+             leave those rows out, or try --flow spline, which does not move them, or --lr-warm-up 500, by which others learn their \
+             scale before they move much",
             name = column.name,
         )
     })
