@@ -13,12 +13,19 @@ pub enum Conditioner {
     Additive(Network),
     Affine(Network),
     Spline(BySpline),
+    Sigmoidal(BySigmoids),
 }
 
 #[derive(Module, Debug)]
 pub struct BySpline {
     network: Network,
     bins: usize,
+}
+
+#[derive(Module, Debug)]
+pub struct BySigmoids {
+    network: Network,
+    units: usize,
 }
 
 impl Conditioner {
@@ -28,6 +35,7 @@ impl Conditioner {
             ScalarMap::Additive => Self::Additive(network),
             ScalarMap::Affine => Self::Affine(network),
             ScalarMap::Spline(bins) => Self::Spline(BySpline { network, bins }),
+            ScalarMap::Sigmoidal(units) => Self::Sigmoidal(BySigmoids { network, units }),
         }
     }
 
@@ -37,6 +45,7 @@ impl Conditioner {
             Self::Additive(network) => (network, ScalarMap::Additive),
             Self::Affine(network) => (network, ScalarMap::Affine),
             Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
+            Self::Sigmoidal(by) => (&by.network, ScalarMap::Sigmoidal(by.units)),
         };
         BoundConditioner {
             network: network.bind(context),

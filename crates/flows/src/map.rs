@@ -1,5 +1,6 @@
 //! Monotone maps of one number: what coupling and autoregressive flows do to each coordinate.
 
+pub(crate) mod sigmoidal;
 pub(crate) mod spline;
 
 use burn::tensor::Tensor;
@@ -18,6 +19,9 @@ pub enum ScalarMap {
     Affine,
     /// A monotone rational-quadratic spline with so many bins on [-5, 5], and y = x beyond (Durkan et al. 2019).
     Spline(usize),
+    /// The logit of a sum of so many sigmoids, with enough of which any monotone map can be met (Huang et al. 2018). Its inverse is a
+    /// root that is searched for.
+    Sigmoidal(usize),
 }
 
 /// The bound of s.
@@ -37,12 +41,14 @@ impl ScalarMap {
             Self::Additive => 1,
             Self::Affine => 2,
             Self::Spline(bins) => 3 * bins - 1,
+            Self::Sigmoidal(units) => 3 * units,
         }
     }
 
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
             Self::Spline(bins) => spline::check(bins),
+            Self::Sigmoidal(units) => sigmoidal::check(units),
             Self::Additive | Self::Affine => Ok(()),
         }
     }
@@ -98,6 +104,7 @@ impl ScalarMap {
                 (x * s.clone().exp() + parameter(&raw, 1), s)
             }
             Self::Spline(bins) => spline::forward(x, raw, bins),
+            Self::Sigmoidal(units) => sigmoidal::forward(x, raw, units),
         }
     }
 
@@ -113,6 +120,7 @@ impl ScalarMap {
                 ((y - parameter(&raw, 1)) * minus_s.clone().exp(), minus_s)
             }
             Self::Spline(bins) => spline::inverse(y, raw, bins),
+            Self::Sigmoidal(units) => sigmoidal::inverse(y, raw, units),
         }
     }
 }

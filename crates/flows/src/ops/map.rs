@@ -2,8 +2,35 @@
 
 pub mod affine;
 pub mod formulas;
+pub mod sigmoidal;
 pub mod spline;
 mod walk;
+
+/// An expression of the formulas that a map is, of whichever type they are.
+macro_rules! by_formulas {
+    ($map:expr, $formulas:ident => $expression:expr) => {{
+        use $crate::ops::map::{affine, sigmoidal, spline};
+        match $map {
+            $crate::ScalarMap::Additive => {
+                let $formulas = affine::Additive;
+                $expression
+            }
+            $crate::ScalarMap::Affine => {
+                let $formulas = affine::Affine;
+                $expression
+            }
+            $crate::ScalarMap::Spline(bins) => {
+                let $formulas = spline::Spline { bins };
+                $expression
+            }
+            $crate::ScalarMap::Sigmoidal(units) => {
+                let $formulas = sigmoidal::Sigmoidal { units };
+                $expression
+            }
+        }
+    }};
+}
+pub(crate) use by_formulas;
 
 use burn::{
     backend::{

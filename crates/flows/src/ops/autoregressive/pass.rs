@@ -12,9 +12,8 @@ use crate::{
     map::Direction,
     network::units_that_see,
     ops::map::{
-        affine::{Additive, Affine},
+        by_formulas,
         formulas::{Formulas, LANES, Lanes, gather, scatter},
-        spline::Spline,
     },
 };
 
@@ -46,11 +45,7 @@ pub fn transposed_solve(
 
 vectorized! {
     fn solve_rows(packed: &mut [f32], row: usize, y: &[f32], network: &Network<'_>) {
-        match network.map {
-            ScalarMap::Additive => solve_by(Additive, packed, row, y, network),
-            ScalarMap::Affine => solve_by(Affine, packed, row, y, network),
-            ScalarMap::Spline(bins) => solve_by(Spline { bins }, packed, row, y, network),
-        }
+        by_formulas!(network.map, map => solve_by(map, packed, row, y, network));
     }
 
     fn transposed_solve_rows(
@@ -60,13 +55,7 @@ vectorized! {
         z: &[f32],
         network: &Network<'_>,
     ) {
-        match network.map {
-            ScalarMap::Additive => transposed_solve_by(Additive, lambda, row, grad, z, network),
-            ScalarMap::Affine => transposed_solve_by(Affine, lambda, row, grad, z, network),
-            ScalarMap::Spline(bins) => {
-                transposed_solve_by(Spline { bins }, lambda, row, grad, z, network);
-            }
-        }
+        by_formulas!(network.map, map => transposed_solve_by(map, lambda, row, grad, z, network));
     }
 }
 

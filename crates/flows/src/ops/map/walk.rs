@@ -8,12 +8,10 @@
 use burn_host::{vectorized, write_chunks};
 
 use super::{
-    Sizes,
-    affine::{Additive, Affine},
+    Sizes, by_formulas,
     formulas::{Formulas, LANES, gather, scatter},
-    spline::Spline,
 };
-use crate::{ScalarMap, map::Direction};
+use crate::map::Direction;
 
 /// Parameters that are worth a thread's while.
 const GRAIN: usize = 1 << 13;
@@ -59,13 +57,7 @@ vectorized! {
         points: &[f32],
         raw: &[f32],
     ) {
-        match sizes.map {
-            ScalarMap::Additive => map_by(Additive, packed, first, sizes, direction, points, raw),
-            ScalarMap::Affine => map_by(Affine, packed, first, sizes, direction, points, raw),
-            ScalarMap::Spline(bins) => {
-                map_by(Spline { bins }, packed, first, sizes, direction, points, raw);
-            }
-        }
+        by_formulas!(sizes.map, map => map_by(map, packed, first, sizes, direction, points, raw));
     }
 
     fn gradient_rows(
@@ -77,17 +69,9 @@ vectorized! {
         raw: &[f32],
         grad: &[f32],
     ) -> Vec<f32> {
-        match sizes.map {
-            ScalarMap::Additive => {
-                gradient_by(Additive, of_raw, first, sizes, direction, before, raw, grad)
-            }
-            ScalarMap::Affine => {
-                gradient_by(Affine, of_raw, first, sizes, direction, before, raw, grad)
-            }
-            ScalarMap::Spline(bins) => {
-                gradient_by(Spline { bins }, of_raw, first, sizes, direction, before, raw, grad)
-            }
-        }
+        by_formulas!(sizes.map, map => {
+            gradient_by(map, of_raw, first, sizes, direction, before, raw, grad)
+        })
     }
 }
 

@@ -1,0 +1,135 @@
+//! The sum of sigmoids of Huang, Krueger, Lacoste & Courville, *Neural Autoregressive Flows* (2018): with enough units any monotone
+//! map (their proposition 1), so that an autoregressive flow of them approaches any density.
+//!
+//! Their deep sigmoidal flow of one layer (their eq. 8): with u_j = a_j x + b_j, a_j > 0 and weights w_j that sum to 1,
+//!
+//! ```text
+//! y     = logit Σ w_j σ(u_j) = ln S - ln T,      S = Σ w_j σ(u_j),   T = Σ w_j σ(-u_j) = 1 - S
+//! dy/dx = Σ w_j a_j σ(u_j) σ(-u_j) / (S T)
+//! ```
+//!
+//! Each sum is one of exponentials of sums of logarithms, so that it has its digits in both tails, where S or T vanishes.
+//!
+//! **Inverse.** None in closed form. At the x that is asked for, σ(y) is a mean of σ(u_j): y lies between the least u_j and the
+//! largest, and x between the least (y - b_j) / a_j and the largest. From there Newton's method goes on, and halves the
+//! interval where a step would leave it.
+//!
+//! Parameters of a number: n of w (softmax), n of a (softplus), n of b. Zeros make a_j = 1 and b_j = 0, the identity. Units that are the
+//! same at first would stay so; those of unit j are taken 2 j / (n + 1) times, j from 1, so that they part.
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::spline::{LEAST, SLOPE_1};
+use crate::math::softplus;
+
+/// Steps of the inverse in tensors: what halving takes to the last digits of `f64`, were there nothing else.
+const STEPS: usize = 60;
+
+pub(super) fn check(units: usize) -> Result<(), String> {
+    match units {
+        1..=1000 => Ok(()),
+        _ => Err(format!("{units} sigmoids: a map has 1 to 1000")),
+    }
+}
+
+/// How many times the parameters of unit j, from 0, are taken.
+pub fn times(j: usize, units: usize) -> f64 {
+    2.0 * (j + 1) as f64 / (units + 1) as f64
+}
+
+/// The units of each number, `[rows, dim, units]`.
+struct Units {
+    log_weight: Tensor<3>,
+    a: Tensor<3>,
+    b: Tensor<3>,
+}
+
+/// What the sums come to at some x.
+struct Sums {
+    /// ln S - ln T, `[rows, dim, 1]`
+    y: Tensor<3>,
+    /// ln dy/dx, `[rows, dim, 1]`
+    log_slope: Tensor<3>,
+}
+
+impl Units {
+    fn new(raw: Tensor<3>, units: usize) -> Self {
+        let times: Vec<f64> = (0..units).map(|j| times(j, units)).collect();
+        let options = (&raw.device(), raw.dtype());
+        let times = Tensor::<3>::from_data(TensorData::new(times, [1, 1, units]), options);
+        let part = |i: usize| raw.clone().slice_dim(2, i * units..(i + 1) * units) * times.clone();
+        let logits = part(0);
+        Self {
+            log_weight: logits.clone() - log_sum_exp(logits),
+            a: softplus(part(1).add_scalar(SLOPE_1)).add_scalar(LEAST),
+            b: part(2),
+        }
+    }
+
+    fn detached(&self) -> Self {
+        Self {
+            log_weight: self.log_weight.clone().detach(),
+            a: self.a.clone().detach(),
+            b: self.b.clone().detach(),
+        }
+    }
+
+    /// At `x: [rows, dim, 1]`.
+    fn at(&self, x: Tensor<3>) -> Sums {
+        let u = self.a.clone() * x + self.b.clone();
+        let (below, above) = (
+            softplus(u.clone().neg()).neg() + self.log_weight.clone(),
+            softplus(u).neg(),
+        );
+        let slopes = below.clone() + above.clone() + self.a.clone().log();
+        let log_s = log_sum_exp(below);
+        let log_t = log_sum_exp(above + self.log_weight.clone());
+        Sums {
+            y: log_s.clone() - log_t.clone(),
+            log_slope: log_sum_exp(slopes) - log_s - log_t,
+        }
+    }
+
+    /// The x of `y: [rows, dim, 1]`, without gradients.
+    fn solve(&self, y: Tensor<3>) -> Tensor<3> {
+        let ends = (y.clone() - self.b.clone()) / self.a.clone();
+        let (mut low, mut high) = (ends.clone().min_dim(2), ends.max_dim(2));
+        let mut x = (low.clone() + high.clone()).mul_scalar(0.5);
+        for _ in 0..STEPS {
+            let Sums { y: at, log_slope } = self.at(x.clone());
+            let beyond = at - y.clone();
+            let is_right = beyond.clone().greater_elem(0.0);
+            high = high.mask_where(is_right.clone(), x.clone());
+            low = low.mask_where(is_right.bool_not(), x.clone());
+            let step = x - beyond / log_slope.exp();
+            let is_inside = (step.clone().greater_equal(low.clone()))
+                .bool_and(step.clone().lower_equal(high.clone()));
+            let middle = (low.clone() + high.clone()).mul_scalar(0.5);
+            x = middle.mask_where(is_inside, step);
+        }
+        x
+    }
+}
+
+pub(super) fn forward(x: Tensor<2>, raw: Tensor<3>, units: usize) -> (Tensor<2>, Tensor<2>) {
+    let Sums { y, log_slope } = Units::new(raw, units).at(x.unsqueeze_dim(2));
+    (y.squeeze_dim(2), log_slope.squeeze_dim(2))
+}
+
+pub(super) fn inverse(y: Tensor<2>, raw: Tensor<3>, units: usize) -> (Tensor<2>, Tensor<2>) {
+    let y = y.unsqueeze_dim(2);
+    let units = Units::new(raw, units);
+    let x = units.detached().solve(y.clone().detach());
+    // As in `root.rs`: of y(x) - y, which is zero, only the derivatives in y and the parameters matter.
+    let Sums { y: at, log_slope } = units.at(x.clone());
+    let beyond = at - y;
+    let x = x - (beyond.clone() - beyond.detach()) / log_slope.exp().detach();
+    let log_slope = units.at(x.clone()).log_slope.neg();
+    (x.squeeze_dim(2), log_slope.squeeze_dim(2))
+}
+
+/// ln Σ e^x over the last axis, `[rows, dim, 1]`.
+fn log_sum_exp(x: Tensor<3>) -> Tensor<3> {
+    let largest = x.clone().detach().max_dim(2);
+    (x - largest.clone()).exp().sum_dim(2).log() + largest
+}

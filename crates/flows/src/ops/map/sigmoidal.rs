@@ -1,0 +1,272 @@
+//! The sum of sigmoids, whose equations stand in `map/sigmoidal.rs`, in lanes.
+//!
+//! With σ = σ(u_j), τ = σ(-u_j), and what unit j has of the three sums, p = w σ / S, r = w τ / T and d = w a σ τ / Σ,
+//!
+//! ```text
+//! ∂y/∂u_j = p τ + r σ           ∂ℓ/∂u_j = d (τ - σ) - p τ + r σ
+//! ∂y/∂ln w_j = p - r            ∂ℓ/∂ln w_j = d - p - r            ∂ℓ/∂ln a_j = d
+//! ```
+
+#![allow(clippy::needless_range_loop)] // Lanes go by their number.
+
+use burn_host::math::{exp, ln, sigmoid, softplus};
+
+use super::formulas::{Formulas, LANES, Lanes, weights};
+use crate::map::{
+    Direction,
+    sigmoidal::times,
+    spline::{LEAST, SLOPE_1},
+};
+
+/// Steps of the inverse: what halving takes to the last digits of `f32`, were there nothing else.
+const STEPS: usize = 30;
+
+#[derive(Clone, Copy)]
+pub struct Sigmoidal {
+    pub units: usize,
+}
+
+/// ln w, a and b of each unit, in lanes.
+struct Units<'a> {
+    log_weight: &'a [Lanes],
+    a: &'a [Lanes],
+    b: &'a [Lanes],
+}
+
+/// ln S, ln T and the logarithm of the sum of slopes.
+struct Sums {
+    s: Lanes,
+    t: Lanes,
+    slope: Lanes,
+}
+
+impl Sigmoidal {
+    /// What θ comes to: ln w, a and b, written to `made`.
+    #[inline(always)]
+    fn make<'a>(self, theta: &[Lanes], made: &'a mut [Lanes]) -> Units<'a> {
+        let n = self.units;
+        let (mut largest, mut sum) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
+        for j in 0..n {
+            let times = times(j, n) as f32;
+            for lane in 0..LANES {
+                let logit = times * theta[j][lane];
+                made[j][lane] = logit;
+                // A NaN is not below: it goes on.
+                largest[lane] = if logit <= largest[lane] {
+                    largest[lane]
+                } else {
+                    logit
+                };
+                made[n + j][lane] =
+                    LEAST as f32 + softplus(times * theta[n + j][lane] + SLOPE_1 as f32);
+                made[2 * n + j][lane] = times * theta[2 * n + j][lane];
+            }
+        }
+        for j in 0..n {
+            for lane in 0..LANES {
+                sum[lane] += exp(made[j][lane] - largest[lane]);
+            }
+        }
+        for lane in 0..LANES {
+            sum[lane] = ln(sum[lane]) + largest[lane];
+        }
+        for j in 0..n {
+            for lane in 0..LANES {
+                made[j][lane] -= sum[lane];
+            }
+        }
+        Units {
+            log_weight: &made[..n],
+            a: &made[n..2 * n],
+            b: &made[2 * n..3 * n],
+        }
+    }
+}
+
+impl Units<'_> {
+    /// ln(w σ), ln(w τ) and ln(w a σ τ) of unit j.
+    #[inline(always)]
+    fn terms(&self, j: usize, lane: usize, x: f32) -> [f32; 3] {
+        let (log_weight, a) = (self.log_weight[j][lane], self.a[j][lane]);
+        let u = a * x + self.b[j][lane];
+        let both = softplus(-u.abs());
+        let (above, below) = (
+            if u < 0.0 { both } else { both + u },
+            if u < 0.0 { both - u } else { both },
+        );
+        [
+            log_weight - below,
+            log_weight - above,
+            log_weight + ln(a) - below - above,
+        ]
+    }
+
+    #[inline(always)]
+    fn sums(&self, x: &Lanes) -> Sums {
+        let n = self.a.len();
+        let mut largest = [[f32::NEG_INFINITY; LANES]; 3];
+        for j in 0..n {
+            for lane in 0..LANES {
+                let terms = self.terms(j, lane, x[lane]);
+                for i in 0..3 {
+                    let is_not = terms[i] <= largest[i][lane];
+                    largest[i][lane] = if is_not { largest[i][lane] } else { terms[i] };
+                }
+            }
+        }
+        let mut sums = [[0.0; LANES]; 3];
+        for j in 0..n {
+            for lane in 0..LANES {
+                let terms = self.terms(j, lane, x[lane]);
+                for i in 0..3 {
+                    sums[i][lane] += exp(terms[i] - largest[i][lane]);
+                }
+            }
+        }
+        for i in 0..3 {
+            for lane in 0..LANES {
+                sums[i][lane] = ln(sums[i][lane]) + largest[i][lane];
+            }
+        }
+        let [s, t, slope] = sums;
+        Sums { s, t, slope }
+    }
+
+    /// The x of y, and the sums there.
+    #[inline(always)]
+    fn solve(&self, y: &Lanes) -> (Lanes, Sums) {
+        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        for (a, b) in self.a.iter().zip(self.b) {
+            for lane in 0..LANES {
+                let end = (y[lane] - b[lane]) / a[lane];
+                low[lane] = if end >= low[lane] { low[lane] } else { end };
+                high[lane] = if end <= high[lane] { high[lane] } else { end };
+            }
+        }
+        let mut x = [0.0; LANES];
+        for lane in 0..LANES {
+            x[lane] = 0.5 * (low[lane] + high[lane]);
+        }
+        let mut sums = self.sums(&x);
+        for _ in 0..STEPS {
+            let mut moved = 0.0;
+            for lane in 0..LANES {
+                let beyond = sums.s[lane] - sums.t[lane] - y[lane];
+                let is_right = beyond > 0.0;
+                high[lane] = if is_right { x[lane] } else { high[lane] };
+                low[lane] = if is_right { low[lane] } else { x[lane] };
+                let step = x[lane] - beyond * exp(sums.s[lane] + sums.t[lane] - sums.slope[lane]);
+                let middle = 0.5 * (low[lane] + high[lane]);
+                let is_outside = step < low[lane] || step > high[lane];
+                let next = if is_outside { middle } else { step };
+                let by = (next - x[lane]).abs() - 1e-7 * (next.abs() + 0.01);
+                moved = if by > moved { by } else { moved };
+                x[lane] = next;
+            }
+            sums = self.sums(&x);
+            if moved <= 0.0 {
+                break;
+            }
+        }
+        (x, sums)
+    }
+}
+
+impl Formulas for Sigmoidal {
+    #[inline(always)]
+    fn scratch(self) -> usize {
+        3 * self.units
+    }
+
+    #[inline(always)]
+    fn value(
+        self,
+        direction: Direction,
+        at: &Lanes,
+        theta: &[Lanes],
+        scratch: &mut [Lanes],
+    ) -> (Lanes, Lanes) {
+        let units = self.make(theta, scratch);
+        let (mut value, mut log_slope) = ([0.0; LANES], [0.0; LANES]);
+        match direction {
+            Direction::Forward => {
+                let Sums { s, t, slope } = units.sums(at);
+                for lane in 0..LANES {
+                    value[lane] = s[lane] - t[lane];
+                    log_slope[lane] = slope[lane] - s[lane] - t[lane];
+                }
+            }
+            Direction::Inverse => {
+                let (x, Sums { s, t, slope }) = units.solve(at);
+                value = x;
+                for lane in 0..LANES {
+                    log_slope[lane] = s[lane] + t[lane] - slope[lane];
+                }
+            }
+        }
+        (value, log_slope)
+    }
+
+    #[inline(always)]
+    fn gradient(
+        self,
+        direction: Direction,
+        x: &Lanes,
+        theta: &[Lanes],
+        (g, h): (&Lanes, &Lanes),
+        of_theta: &mut [Lanes],
+        scratch: &mut [Lanes],
+    ) -> Lanes {
+        let n = self.units;
+        let units = self.make(theta, scratch);
+        let Sums { s, t, slope } = units.sums(x);
+        // ∂y/∂u_j, ∂ℓ/∂u_j and d of each unit, in the place of its gradients.
+        let (mut of_x, mut of_log) = ([0.0; LANES], [0.0; LANES]);
+        let mut shares = [[0.0; LANES]; 3];
+        let share = |j: usize, lane: usize| {
+            let [below, above, both] = units.terms(j, lane, x[lane]);
+            let p = exp(below - s[lane]);
+            let r = exp(above - t[lane]);
+            let d = exp(both - slope[lane]);
+            let sigma = sigmoid(units.a[j][lane] * x[lane] + units.b[j][lane]);
+            let tau = sigmoid(-(units.a[j][lane] * x[lane] + units.b[j][lane]));
+            let (up, down) = (p * tau, r * sigma);
+            (p, r, d, up + down, d * (tau - sigma) - up + down)
+        };
+        for j in 0..n {
+            for lane in 0..LANES {
+                let (_, _, _, of_y, of_ell) = share(j, lane);
+                of_x[lane] += units.a[j][lane] * of_y;
+                of_log[lane] += units.a[j][lane] * of_ell;
+            }
+        }
+        let mut of_input = [0.0; LANES];
+        for lane in 0..LANES {
+            (of_input[lane], shares[0][lane], shares[1][lane]) =
+                weights(direction, g[lane], h[lane], of_x[lane], of_log[lane]);
+        }
+        let [g, h, total] = &mut shares;
+        for j in 0..n {
+            for lane in 0..LANES {
+                let (p, r, d, of_y, of_ell) = share(j, lane);
+                let of_u = g[lane] * of_y + h[lane] * of_ell;
+                let of_log_weight = g[lane] * (p - r) + h[lane] * (d - p - r);
+                total[lane] += of_log_weight;
+                of_theta[j][lane] = of_log_weight;
+                of_theta[n + j][lane] = of_u * x[lane] + h[lane] * d / units.a[j][lane];
+                of_theta[2 * n + j][lane] = of_u;
+            }
+        }
+        for j in 0..n {
+            let times = times(j, n) as f32;
+            for lane in 0..LANES {
+                let weight = exp(units.log_weight[j][lane]);
+                of_theta[j][lane] = times * (of_theta[j][lane] - weight * total[lane]);
+                let slope = sigmoid(times * theta[n + j][lane] + SLOPE_1 as f32);
+                of_theta[n + j][lane] *= times * slope;
+                of_theta[2 * n + j][lane] *= times;
+            }
+        }
+        of_input
+    }
+}
