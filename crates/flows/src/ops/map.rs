@@ -1,10 +1,15 @@
 //! The maps of one number, of all numbers of a batch: one pass over the points and their parameters.
 
 pub mod affine;
+mod bin;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod formulas;
 pub mod spline;
 mod walk;
 
+#[cfg(feature = "cube")]
+use burn::{backend::fusion::custom::TensorSpec, tensor::Shape};
 use burn::{
     backend::{
         Autodiff, Backend, Dispatch, TensorMetadata,
@@ -16,17 +21,20 @@ use burn_host::{Host, tracked};
 
 use crate::{ScalarMap, Transformed, map::Direction};
 
-burn_host::fused_on!(Flex: "flex", NdArray: "ndarray");
+burn_host::fused_on!(Flex: "flex", NdArray: "ndarray", Cube: "cube");
 
 /// A map of one number at each coordinate from `kept` on.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube"),
     Autodiff,
 )]
 pub trait MapOps: Backend {
     /// `points: [rows, dim]` by `raw: [rows, (dim - kept) · parameters]` to `[mapped points | log_det]: [rows, dim + 1]`, in
     /// `f32`.
+    #[fusion(dtype = points, shape = packed(points))]
     fn map_points(
         points: FloatTensor<Self>,
         raw: FloatTensor<Self>,
@@ -34,6 +42,40 @@ pub trait MapOps: Backend {
         direction: Direction,
         kept: usize,
     ) -> FloatTensor<Self>;
+}
+
+/// The derivatives of [`MapOps`].
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cube"),
+    Fusion: cfg(feature = "cube"),
+)]
+pub trait MapBackwardOps: Backend {
+    /// The gradients of the points, `[rows, dim]`, and of `raw`, in its shape, from that of the packed output. `before` are rows
+    /// of at least `dim` numbers: the points where the map's own argument is.
+    #[fusion(meta = |_, raw, grad, _, _, _| (unpacked(grad), raw.clone()))]
+    fn map_points_backward(
+        before: FloatTensor<Self>,
+        raw: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        map: ScalarMap,
+        direction: Direction,
+        kept: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// The shape of packed points.
+#[cfg(feature = "cube")]
+fn packed(points: &Shape) -> Shape {
+    Shape::new([points[0], points[1] + 1])
+}
+
+/// The points of what is packed.
+#[cfg(feature = "cube")]
+fn unpacked(packed: &TensorSpec) -> TensorSpec {
+    let shape = Shape::new([packed.shape[0], packed.shape[1] - 1]);
+    TensorSpec::new(shape, packed.dtype)
 }
 
 /// The mapped points and the log-determinant, where the backend has the fused operation; shapes as in
@@ -49,6 +91,10 @@ pub fn map_points(
     if !is_fused(points) || !is_fused(raw) {
         return None;
     }
+    #[cfg(feature = "cube")]
+    if cube::is_too_long(points) {
+        return None;
+    }
     let (points, raw) = (points.clone().into_dispatch(), raw.clone().into_dispatch());
     let packed =
         Tensor::<2>::from_dispatch(Dispatch::map_points(points, raw, map, direction, kept));
@@ -58,7 +104,7 @@ pub fn map_points(
     })
 }
 
-impl<B: MapOps + Host, C: CheckpointStrategy> MapOps for Autodiff<B, C> {
+impl<B: MapOps + MapBackwardOps, C: CheckpointStrategy> MapOps for Autodiff<B, C> {
     fn map_points(
         points: FloatTensor<Self>,
         raw: FloatTensor<Self>,
@@ -69,24 +115,17 @@ impl<B: MapOps + Host, C: CheckpointStrategy> MapOps for Autodiff<B, C> {
         let inputs = [points.node(), raw.node()];
         let (points, raw) = (points.into_primitive(), raw.into_primitive());
         let packed = B::map_points(points.clone(), raw.clone(), map, direction, kept);
-        let sizes = Sizes::of(&points, kept, map);
         // What the map itself, forward, takes: a row of it, and whatever comes after.
         let before = match direction {
             Direction::Forward => points,
             Direction::Inverse => packed.clone(),
         };
         tracked::<B, C, 2>(inputs, packed, move |grad, [points_want, raw_wants]| {
-            let (of_points, of_raw) = walk::gradients(
-                sizes,
-                direction,
-                &B::elements(&before),
-                &B::elements(&raw),
-                &B::elements(&grad),
-            );
-            let numbers = sizes.mapped() * map.parameters();
+            let (of_points, of_raw) =
+                B::map_points_backward(before, raw, grad, map, direction, kept);
             [
-                points_want.then(|| B::from_elements(of_points, [sizes.rows, sizes.dim])),
-                raw_wants.then(|| B::from_elements(of_raw, [sizes.rows, numbers])),
+                points_want.then_some(of_points),
+                raw_wants.then_some(of_raw),
             ]
         })
     }
@@ -106,6 +145,36 @@ macro_rules! on_the_host {
                 let (points, raw) = (Self::elements(&points), Self::elements(&raw));
                 let packed = walk::values(sizes, direction, &points, &raw);
                 Self::from_elements(packed, [sizes.rows, sizes.dim + 1])
+            }
+        }
+
+        impl MapBackwardOps for $backend {
+            fn map_points_backward(
+                before: FloatTensor<Self>,
+                raw: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+                map: ScalarMap,
+                direction: Direction,
+                kept: usize,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                let [rows, width] = grad.shape().dims();
+                let sizes = Sizes {
+                    rows,
+                    dim: width - 1,
+                    kept,
+                    map,
+                };
+                let (of_points, of_raw) = walk::gradients(
+                    sizes,
+                    direction,
+                    &Self::elements(&before),
+                    &Self::elements(&raw),
+                    &Self::elements(&grad),
+                );
+                (
+                    Self::from_elements(of_points, [rows, sizes.dim]),
+                    Self::from_elements(of_raw, raw.shape()),
+                )
             }
         }
     };
