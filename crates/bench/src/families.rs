@@ -20,6 +20,9 @@ pub enum Family {
     Maf,
     Spline,
     SplineAutoregressive,
+    Planar,
+    Radial,
+    SylvesterOrthogonal,
 }
 
 /// Of a VAE.
@@ -60,6 +63,11 @@ impl Family {
             Self::Maf => masked(ScalarMap::Affine),
             Self::Spline => coupling(ScalarMap::Spline(BINS)),
             Self::SplineAutoregressive => masked(ScalarMap::Spline(BINS)),
+            Self::Planar => FlowConfig::planar(dim, TRANSFORMS),
+            Self::Radial => FlowConfig::radial(dim, TRANSFORMS),
+            Self::SylvesterOrthogonal => {
+                FlowConfig::sylvester(dim, TRANSFORMS, SylvesterBasis::Orthogonal(VECTORS))
+            }
         }
     }
 }

@@ -16,6 +16,9 @@
 //! Near the root of s near -1, r + s tanh r = (1 + s) tanh r + (r - tanh r) is as small as r³/3: it is summed
 //! from its two terms, each to its last digits.
 
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub mod lanes;
+
 use burn::tensor::Tensor;
 
 use crate::math::tanh_and_rest;
@@ -136,16 +139,25 @@ mod tests {
                     let data = TensorData::new(numbers, [1, 1, n]).convert_dtype(dtype);
                     Tensor::<3>::from_data(data, (&device, dtype))
                 };
-                let found = solve(tensor(vec![a], 1), tensor(q.clone(), n));
-                for ((found, &r), q) in found.into_data().iter::<f64>().zip(&roots).zip(q) {
-                    let (t, _) = tanh_and_rest(r);
-                    let off = q / (t * t + a * (1.0 - t * t)) + r;
+                let found = solve(tensor(vec![a], 1), tensor(q.clone(), n)).into_data();
+                let check = |by: &str, found: f64, r: f64, q: f64| {
+                    let (t, _) = tanh_and_rest(r.abs());
+                    let off = (q / (t * t + a * (1.0 - t * t)) + r).abs();
                     let apart = (found - r).abs();
                     assert!(
                         apart <= 4.0 * epsilon * off,
-                        "{dtype:?}, 1 + s = {a:e}, root {r:e}: {found:e}, off by {:.1}",
+                        "{dtype:?} {by}, 1 + s = {a:e}, root {r:e}: {found:e}, off by {:.1}",
                         apart / (epsilon * off)
                     );
+                };
+                for ((found, &r), &q) in found.iter::<f64>().zip(&roots).zip(&q) {
+                    check("tensors", found, r, q);
+                    if dtype == DType::F32 {
+                        for (q, r) in [(q, r), (-q, -r)] {
+                            let [found] = lanes::root(a as f32, &[q as f32]);
+                            check("lanes", found.into(), r, q);
+                        }
+                    }
                 }
             }
         }

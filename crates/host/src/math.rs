@@ -76,6 +76,23 @@ pub fn tanh(x: f32) -> f32 {
     if size < 0.625 { near } else { far }
 }
 
+/// tanh x and x - tanh x for x ≥ 0, to the last digits near 0 too, where the second is x³ / 3.
+#[inline(always)]
+pub fn tanh_and_rest(x: f32) -> (f32, f32) {
+    // Lambert's continued fraction x / (1 + x² / (3 + … x² / 11)) as a quotient: no term of either numerator is negative.
+    let x2 = x * x;
+    let denominator = ((x2 + 210.0) * x2 + 4725.0) * x2 + 10395.0;
+    let near = x * ((21.0 * x2 + 1260.0) * x2 + 10395.0) / denominator;
+    let near_rest = x * x2 * ((x2 + 189.0) * x2 + 3465.0) / denominator;
+    let e = exp(-2.0 * x);
+    let far = (1.0 - e) / (1.0 + e);
+    if x < 1.0 {
+        (near, near_rest)
+    } else {
+        (far, x - far)
+    }
+}
+
 /// ln(1 + e^x), to the last digits of both tails.
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {
@@ -115,6 +132,15 @@ mod tests {
     fn each_is_good_to_a_few_units_in_the_last_place() {
         let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        // By its series where the difference would cancel.
+        let rest = |x: f64| match x < 0.1 {
+            true => {
+                x.powi(3)
+                    * (1.0 / 3.0
+                        - x * x * (2.0 / 15.0 - x * x * (17.0 / 315.0 - x * x * 62.0 / 2835.0)))
+            }
+            false => x - x.tanh(),
+        };
         for (name, got, exact, from, to, units) in [
             (
                 "exp",
@@ -133,6 +159,38 @@ mod tests {
             ("tanh", super::tanh, f64::tanh, -12.0, 12.0, 3.0),
             ("tanh", super::tanh, f64::tanh, -0.7, 0.7, 3.0),
             ("tanh", super::tanh, f64::tanh, -1e-5, 1e-5, 3.0),
+            (
+                "tanh of the pair",
+                |x| super::tanh_and_rest(x).0,
+                f64::tanh,
+                0.0,
+                12.0,
+                4.0,
+            ),
+            (
+                "x - tanh x",
+                |x| super::tanh_and_rest(x).1,
+                rest,
+                0.0,
+                1.0,
+                4.0,
+            ),
+            (
+                "x - tanh x",
+                |x| super::tanh_and_rest(x).1,
+                rest,
+                1.0,
+                12.0,
+                6.0,
+            ),
+            (
+                "x - tanh x",
+                |x| super::tanh_and_rest(x).1,
+                rest,
+                0.0,
+                1e-4,
+                4.0,
+            ),
             ("softplus", super::softplus, softplus, -80.0, 80.0, 4.0),
             ("softplus", super::softplus, softplus, -3.0, 3.0, 4.0),
             ("sigmoid", super::sigmoid, sigmoid, -80.0, 80.0, 4.0),

@@ -150,40 +150,33 @@ fn planar(device: &Device) -> Vec<Vec<f32>> {
     ]
 }
 
-/// Both directions of coupling layers.
+/// Of coupling layers, in both directions.
 fn maps(device: &Device) -> Vec<Vec<f32>> {
     let (rows, dim) = (33, 5);
     let device = &device.clone().autodiff();
-    let maps = [ScalarMap::Additive, ScalarMap::Affine, ScalarMap::Spline(8)];
-    maps.into_iter()
-        .flat_map(|map| {
-            let layer = CouplingConfig {
-                map,
-                hidden: vec![],
-            };
-            let flow = FlowConfig::new(dim, vec![layer.into()]);
-            let flow = flow.init(device).map(&mut Normal(12));
-            let z = normal([rows, dim], 7, device).require_grad();
-            let moved = flow.forward(z.clone(), None);
-            let back = flow.inverse(z.clone(), None);
-            let weights = || normal([rows, dim], 8, device);
-            let loss = ((moved.value.clone() - back.value.clone()) * weights()).sum()
-                + (moved.log_det.clone() - back.log_det.clone()).sum();
-            let gradients = loss.backward();
-            let mut all = AllGradients {
-                gradients: &gradients,
-                numbers: vec![
-                    numbers(moved.value),
-                    numbers(moved.log_det),
-                    numbers(back.value),
-                    numbers(back.log_det),
-                    numbers(z.grad(&gradients).expect("a leaf")),
-                ],
-            };
-            flow.visit(&mut all);
-            all.numbers
-        })
-        .collect()
+    let layers = [ScalarMap::Additive, ScalarMap::Affine, ScalarMap::Spline(8)].map(|map| {
+        let hidden = vec![];
+        CouplingConfig { map, hidden }.into()
+    });
+    let flow = FlowConfig::new(dim, layers.into()).init(device);
+    let flow = flow.map(&mut Normal(12));
+    let z = normal([rows, dim], 7, device).require_grad();
+    let [there, back] = [flow.forward(z.clone(), None), flow.inverse(z.clone(), None)];
+    let loss = ((there.value.clone() - back.value.clone()) * normal([rows, dim], 8, device)).sum()
+        + ((there.log_det.clone() - back.log_det.clone()) * normal([rows], 9, device)).sum();
+    let gradients = loss.backward();
+    let mut all = AllGradients {
+        gradients: &gradients,
+        numbers: vec![
+            numbers(there.value),
+            numbers(there.log_det),
+            numbers(back.value),
+            numbers(back.log_det),
+            numbers(z.grad(&gradients).expect("a leaf")),
+        ],
+    };
+    flow.visit(&mut all);
+    all.numbers
 }
 
 /// Normal numbers for all weights, of seeds from this one on: the same on every device.

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bijection, FlowSize, Transformed,
+    map::Direction,
     math::{LN_E_MINUS_1, log1p, softplus, widened},
     ops,
     parameters::Parameters,
@@ -188,7 +189,7 @@ impl PlanarConstraint {
 /// A value, not a module: whoever owns or predicts the parameters builds one ([`Flow`](crate::Flow)
 /// does it for learned and predicted ones).
 ///
-/// One fused operation, with one more for its gradient, in `f32` on the backends whose feature of this crate is
+/// Each direction is one fused operation, with one more for its gradient, in `f32` on the backends whose feature of this crate is
 /// on; tensor operations elsewhere and in `f64`. Both directions exist for every input, and both are differentiable in
 /// the points and the parameters. In `f32` the inverse is accurate to rounding except where the layer itself is flat: for
 /// w·û near -1, points near the plane w·z + b = 0 are squeezed together and can't be told apart again. A layer costs
@@ -260,6 +261,13 @@ impl Planar {
         self.stack().fold(z, self.layers().iter(), Layer::forward)
     }
 
+    /// The same of [`inverse`](Bijection::inverse).
+    #[doc(hidden)]
+    pub fn inverse_by_tensor_operations(&self, y: Tensor<2>) -> Transformed {
+        self.stack()
+            .fold(y, self.layers().iter().rev(), Layer::inverse)
+    }
+
     fn stack(&self) -> Stack {
         let [owners, layers, parameters] = self.raw.dims();
         Stack {
@@ -311,15 +319,15 @@ impl Bijection for Planar {
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
         self.stack().map(z, |z| {
-            ops::planar::planar(&self.raw, &z, self.constraint)
+            ops::planar::planar(&self.raw, &z, self.constraint, Direction::Forward)
                 .unwrap_or_else(|| self.forward_by_tensor_operations(z))
         })
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
-        let stack = self.stack();
-        stack.map(y, |y| {
-            stack.fold(y, self.layers().iter().rev(), Layer::inverse)
+        self.stack().map(y, |y| {
+            ops::planar::planar(&self.raw, &y, self.constraint, Direction::Inverse)
+                .unwrap_or_else(|| self.inverse_by_tensor_operations(y))
         })
     }
 }

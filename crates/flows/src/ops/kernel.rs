@@ -21,12 +21,8 @@ pub fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> AddressType {
 }
 
 /// Room for numbers of this shape, where `tensor` is; what is in it is left from before.
-pub fn empty_like<const D: usize>(tensor: &CubeTensor, shape: [usize; D]) -> CubeTensor {
-    empty_device::<f32>(
-        tensor.client.clone(),
-        tensor.device.clone(),
-        Shape::new(shape),
-    )
+pub fn empty_like(tensor: &CubeTensor, shape: Shape) -> CubeTensor {
+    empty_device::<f32>(tensor.client.clone(), tensor.device.clone(), shape)
 }
 
 /// The larger of x and `least`, and NaN where x is, which WGSL's max may swallow.

@@ -8,14 +8,12 @@ pub mod formulas;
 pub mod spline;
 mod walk;
 
-#[cfg(feature = "cube")]
-use burn::{backend::fusion::custom::TensorSpec, tensor::Shape};
 use burn::{
     backend::{
         Autodiff, Backend, Dispatch, TensorMetadata,
         autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
-    tensor::Tensor,
+    tensor::{Shape, Tensor},
 };
 use burn_host::{Host, tracked};
 
@@ -54,7 +52,11 @@ pub trait MapOps: Backend {
 pub trait MapBackwardOps: Backend {
     /// The gradients of the points, `[rows, dim]`, and of `raw`, in its shape, from that of the packed output. `before` are rows
     /// of at least `dim` numbers: the points where the map's own argument is.
-    #[fusion(meta = |_, raw, grad, _, _, _| (unpacked(grad), raw.clone()))]
+    #[fusion(meta = |_, raw, grad, _, _, _| {
+        let mut points = grad.clone();
+        points.shape = unpacked(&grad.shape);
+        (points, raw.clone())
+    })]
     fn map_points_backward(
         before: FloatTensor<Self>,
         raw: FloatTensor<Self>,
@@ -65,17 +67,12 @@ pub trait MapBackwardOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// The shape of packed points.
-#[cfg(feature = "cube")]
 fn packed(points: &Shape) -> Shape {
     Shape::new([points[0], points[1] + 1])
 }
 
-/// The points of what is packed.
-#[cfg(feature = "cube")]
-fn unpacked(packed: &TensorSpec) -> TensorSpec {
-    let shape = Shape::new([packed.shape[0], packed.shape[1] - 1]);
-    TensorSpec::new(shape, packed.dtype)
+fn unpacked(packed: &Shape) -> Shape {
+    Shape::new([packed[0], packed[1] - 1])
 }
 
 /// The mapped points and the log-determinant, where the backend has the fused operation; shapes as in
@@ -141,10 +138,10 @@ macro_rules! on_the_host {
                 direction: Direction,
                 kept: usize,
             ) -> FloatTensor<Self> {
-                let sizes = Sizes::of(&points, kept, map);
+                let sizes = Sizes::of(&points.shape(), kept, map);
+                let shape = packed(&points.shape());
                 let (points, raw) = (Self::elements(&points), Self::elements(&raw));
-                let packed = walk::values(sizes, direction, &points, &raw);
-                Self::from_elements(packed, [sizes.rows, sizes.dim + 1])
+                Self::from_elements(walk::values(sizes, direction, &points, &raw), shape)
             }
         }
 
@@ -157,13 +154,8 @@ macro_rules! on_the_host {
                 direction: Direction,
                 kept: usize,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                let [rows, width] = grad.shape().dims();
-                let sizes = Sizes {
-                    rows,
-                    dim: width - 1,
-                    kept,
-                    map,
-                };
+                let shape = unpacked(&grad.shape());
+                let sizes = Sizes::of(&shape, kept, map);
                 let (of_points, of_raw) = walk::gradients(
                     sizes,
                     direction,
@@ -172,7 +164,7 @@ macro_rules! on_the_host {
                     &Self::elements(&grad),
                 );
                 (
-                    Self::from_elements(of_points, [rows, sizes.dim]),
+                    Self::from_elements(of_points, shape),
                     Self::from_elements(of_raw, raw.shape()),
                 )
             }
@@ -195,8 +187,8 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(points: &impl TensorMetadata, kept: usize, map: ScalarMap) -> Self {
-        let [rows, dim] = points.shape().dims();
+    fn of(points: &Shape, kept: usize, map: ScalarMap) -> Self {
+        let [rows, dim] = points.dims();
         Self {
             rows,
             dim,

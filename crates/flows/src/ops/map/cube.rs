@@ -8,7 +8,10 @@
 //!
 //! Indices are of 32 bits or 64, as the tensors of a launch need.
 
-use burn::backend::{TensorMetadata, tensor::FloatTensor};
+use burn::{
+    backend::{TensorMetadata, tensor::FloatTensor},
+    tensor::Shape,
+};
 use burn_cubecl::{
     CubeBackend,
     cubecl::{self, calculate_cube_count_elemwise, prelude::*},
@@ -20,6 +23,7 @@ use super::{
     affine::log_scale,
     bin::{Bin, Place},
     formulas::{forward_weights, inverse_weights},
+    packed, unpacked,
 };
 use crate::{
     ScalarMap,
@@ -47,8 +51,8 @@ impl MapOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let [rows, dim] = points.shape().dims();
         let (points, raw) = (into_contiguous(points), into_contiguous(raw));
-        let packed = empty_like(&points, [rows, dim + 1]);
-        let log_slopes = empty_like(&points, [rows, dim - kept]);
+        let packed = empty_like(&points, packed(&points.shape()));
+        let log_slopes = empty_like(&points, Shape::new([rows, dim - kept]));
         let client = points.client.clone();
         let units = CubeDim::new_1d(UNITS);
         value_kernel::launch(
@@ -84,19 +88,18 @@ impl MapBackwardOps for CubeBackend {
         direction: Direction,
         kept: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [rows, width] = grad.shape().dims();
-        let numbers = raw.shape()[1];
         let (before, raw, grad) = (
             into_contiguous(before),
             into_contiguous(raw),
             into_contiguous(grad),
         );
-        let of_points = empty_like(&grad, [rows, width - 1]);
-        let of_raw = empty_like(&grad, [rows, numbers]);
+        let of_points = empty_like(&grad, unpacked(&grad.shape()));
+        let of_raw = empty_like(&grad, raw.shape());
+        let coordinates = of_points.shape().num_elements();
         let units = CubeDim::new_1d(UNITS);
         gradient_kernel::launch(
             &grad.client.clone(),
-            calculate_cube_count_elemwise(&grad.client, rows * (width - 1), units),
+            calculate_cube_count_elemwise(&grad.client, coordinates, units),
             units,
             address_type([&before, &raw, &grad]),
             before.into_tensor_arg(),

@@ -1,21 +1,28 @@
 //! The planar stack as CubeCL kernels, for wgpu, cuda and the other cube backends.
 //!
-//! A unit takes one row through all layers. The gradients are those at the top of `host/stack.rs`; being linear, the step
+//! A unit takes one row through all layers. The gradients are those at the top of `host/forward.rs` and `host/stack.rs`; being linear, the step
 //! from û to u and w is made row by row. Backward, as many of an owner's samples go side by side as there is memory for;
 //! those of the next launch add to theirs, and what went side by side is summed at the end.
 //!
 //! Indices are of 32 bits or 64, as the tensors of a launch need.
 
-use burn::backend::{TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor};
+mod inverse;
+
+use burn::{
+    backend::{TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor},
+    tensor::Shape,
+};
 use burn_cubecl::{
     CubeBackend,
     cubecl::{self, calculate_cube_count_elemwise, prelude::*},
     kernel::into_contiguous,
 };
 
+use self::inverse::{NEWTON_STEPS, inverse_backward_kernel, inverse_kernel};
 use super::{PlanarBackwardOps, PlanarOps, Sizes};
 use crate::{
     PlanarConstraint,
+    map::Direction,
     ops::kernel::{
         ROUNDS, UNITS, address_type, at_least, empty_like, log1p, sigmoid, softplus, tanh,
     },
@@ -30,8 +37,9 @@ burn_host::fused_on!(Cube: "cube");
 /// Whether these parameters live on a cube backend and are of more layers than a kernel comes to the end of.
 pub fn is_too_long(raw: &burn::tensor::Tensor<3>) -> bool {
     let [_, layers, numbers] = raw.dims();
-    // The longer kernel takes 4 rounds a dimension of a layer and 2 a layer, and copies z and its gradient.
-    let rounds = layers * 2 * numbers + numbers - 1;
+    // Backward takes 4 rounds a dimension of a layer and 2 a layer, and copies z and its gradient. The inverse takes 2 a
+    // dimension, but has its root to find.
+    let rounds = layers * (2 * numbers + NEWTON_STEPS) + numbers - 1;
     is_fused(raw) && rounds > ROUNDS
 }
 
@@ -46,20 +54,25 @@ impl Sizes {
 impl PlanarOps for CubeBackend {
     fn planar(
         raw: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        points: FloatTensor<Self>,
         constraint: PlanarConstraint,
+        direction: Direction,
     ) -> FloatTensor<Self> {
-        let Sizes { rows, dim, .. } = Sizes::of(&raw, &z);
-        let (raw, z) = (into_contiguous(raw), into_contiguous(z));
-        let packed = empty_like(&z, [rows, dim + 1]);
+        let sizes = Sizes::of(&raw.shape(), &points.shape());
+        let (raw, points) = (into_contiguous(raw), into_contiguous(points));
+        let packed = empty_like(&points, sizes.packed(direction));
         let units = CubeDim::new_1d(UNITS);
-        forward_kernel::launch(
-            &z.client.clone(),
-            calculate_cube_count_elemwise(&z.client, rows, units),
+        let launch = match direction {
+            Direction::Forward => forward_kernel::launch,
+            Direction::Inverse => inverse_kernel::launch,
+        };
+        launch(
+            &points.client.clone(),
+            calculate_cube_count_elemwise(&points.client, sizes.rows, units),
             units,
-            address_type([&raw, &z, &packed]),
+            address_type([&raw, &points, &packed]),
             raw.into_tensor_arg(),
-            z.into_tensor_arg(),
+            points.into_tensor_arg(),
             packed.clone().into_tensor_arg(),
             constraint,
         );
@@ -70,11 +83,12 @@ impl PlanarOps for CubeBackend {
 impl PlanarBackwardOps for CubeBackend {
     fn planar_backward(
         raw: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        known: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         constraint: PlanarConstraint,
+        direction: Direction,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let sizes = Sizes::of(&raw, &z);
+        let sizes = Sizes::of(&raw.shape(), &known.shape());
         let Sizes {
             owners,
             layers,
@@ -82,28 +96,40 @@ impl PlanarBackwardOps for CubeBackend {
             rows,
         } = sizes;
         let at_once = sizes.at_once();
-        let (raw, z, grad) = (
+        let (raw, known, grad) = (
             into_contiguous(raw),
-            into_contiguous(z),
+            into_contiguous(known),
             into_contiguous(grad),
         );
         let shape = raw.shape();
-        let seen = empty_like(&z, [at_once * owners, layers, dim + 1]);
-        let grad_raw = empty_like(&z, [at_once, owners * layers * (2 * dim + 1)]);
-        let grad_z = empty_like(&z, [rows, dim]);
         let units = CubeDim::new_1d(UNITS);
+        let launch = match direction {
+            Direction::Forward => backward_kernel::launch,
+            Direction::Inverse => inverse_backward_kernel::launch,
+        };
+        let seen = match direction {
+            Direction::Forward => {
+                empty_like(&known, Shape::new([at_once * owners, layers, dim + 1]))
+            }
+            Direction::Inverse => empty_like(&known, Shape::new([at_once * owners, dim])),
+        };
+        let grad_raw = empty_like(
+            &known,
+            Shape::new([at_once, owners * layers * (2 * dim + 1)]),
+        );
+        let grad_points = empty_like(&known, sizes.points());
         for first in (0..rows / owners).step_by(at_once) {
-            backward_kernel::launch(
-                &z.client.clone(),
-                calculate_cube_count_elemwise(&z.client, at_once * owners, units),
+            launch(
+                &known.client.clone(),
+                calculate_cube_count_elemwise(&known.client, at_once * owners, units),
                 units,
-                address_type([&raw, &z, &grad, &seen, &grad_raw, &grad_z]),
+                address_type([&raw, &known, &grad, &seen, &grad_raw, &grad_points]),
                 raw.clone().into_tensor_arg(),
-                z.clone().into_tensor_arg(),
+                known.clone().into_tensor_arg(),
                 grad.clone().into_tensor_arg(),
                 seen.clone().into_tensor_arg(),
                 grad_raw.clone().into_tensor_arg(),
-                grad_z.clone().into_tensor_arg(),
+                grad_points.clone().into_tensor_arg(),
                 first,
                 constraint,
             );
@@ -112,7 +138,7 @@ impl PlanarBackwardOps for CubeBackend {
             1 => grad_raw,
             _ => Self::float_sum_dim(grad_raw, 0),
         };
-        (Self::float_reshape(grad_raw, shape), grad_z)
+        (Self::float_reshape(grad_raw, shape), grad_points)
     }
 }
 
@@ -233,17 +259,8 @@ fn backward_kernel(
         let slope = -(t * t) + 1.0;
         let h = h / det(t, one_plus_wu_hat);
         let of_a = (gu + along_w * gw + (t + t) * (-one_plus_wu_hat + 1.0) * h) * slope;
-        let of_p = slope * h;
-        let of_c = gw * t;
-        let m_slope = sigmoid(wu + offset(constraint));
-        let slope_of_p = select(wu < f32::new(-80.0), 0.0, m_slope);
-        let of_x = (m_slope - 1.0) / squared_norm * of_c + slope_of_p * of_p;
-        let of_x = unless_w_is_zero(squared_norm, of_x, 0.0);
-        let twice_of_s = unless_w_is_zero(
-            squared_norm,
-            -(along_w + along_w) / squared_norm * of_c,
-            0.0,
-        );
+        let (of_x, twice_of_s) =
+            of_x_and_twice_of_s(wu, squared_norm, along_w, gw * t, slope * h, constraint);
 
         let of_u = (unit * layers + k) * (2 * dim + 1);
         let of_w = of_u + dim;
@@ -260,6 +277,26 @@ fn backward_kernel(
         }
         add(grad_raw, of_w + dim, of_a, first);
     }
+}
+
+/// ∂L/∂x and 2 ∂L/∂s from ∂L/∂c and ∂L/∂p.
+#[cube]
+fn of_x_and_twice_of_s(
+    wu: f32,
+    squared_norm: f32,
+    along_w: f32,
+    of_c: f32,
+    of_p: f32,
+    #[comptime] constraint: PlanarConstraint,
+) -> (f32, f32) {
+    let m_slope = sigmoid(wu + offset(constraint));
+    let slope_of_p = select(wu < f32::new(-80.0), 0.0, m_slope);
+    let of_x = (m_slope - 1.0) / squared_norm * of_c + slope_of_p * of_p;
+    let twice_of_s = -(along_w + along_w) / squared_norm * of_c;
+    (
+        unless_w_is_zero(squared_norm, of_x, 0.0),
+        unless_w_is_zero(squared_norm, twice_of_s, 0.0),
+    )
 }
 
 /// Adds x to what stands there, or with the first samples writes over whatever the memory held.

@@ -1,41 +1,45 @@
 //! The planar stack on slices, for the CPU backends: which rows go where.
 //!
 //! Owners and chunks of their rows are spread over the threads in pieces that depend on the shapes alone, so that the
-//! sums do not depend on the number of threads. What is done to a chunk is in `stack`.
+//! sums do not depend on the number of threads. What is done to a chunk is in `stack`, `forward` and `inverse`.
 
+mod forward;
+mod inverse;
 mod lanes;
 mod stack;
 
 use std::iter::zip;
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::{TensorMetadata, tensor::FloatTensor};
 use burn_host::{Host, write_chunks};
 use rayon::prelude::*;
 
-use self::stack::{Stack, backward_chunk, forward_chunk, to_raw};
+use self::stack::{Stack, gradient_chunk, map_chunk, to_raw};
 use super::{PlanarBackwardOps, PlanarOps, Sizes};
-use crate::PlanarConstraint;
+use crate::{PlanarConstraint, map::Direction};
 
 macro_rules! on_the_host {
     ($backend:ty) => {
         impl PlanarOps for $backend {
             fn planar(
                 raw: FloatTensor<Self>,
-                z: FloatTensor<Self>,
+                points: FloatTensor<Self>,
                 constraint: PlanarConstraint,
+                direction: Direction,
             ) -> FloatTensor<Self> {
-                forward::<Self>(raw, z, constraint)
+                map::<Self>(raw, points, constraint, direction)
             }
         }
 
         impl PlanarBackwardOps for $backend {
             fn planar_backward(
                 raw: FloatTensor<Self>,
-                z: FloatTensor<Self>,
+                known: FloatTensor<Self>,
                 grad: FloatTensor<Self>,
                 constraint: PlanarConstraint,
+                direction: Direction,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                backward::<Self>(raw, z, grad, constraint)
+                gradients::<Self>(raw, known, grad, constraint, direction)
             }
         }
     };
@@ -46,21 +50,22 @@ on_the_host!(burn::backend::Flex);
 #[cfg(feature = "ndarray")]
 on_the_host!(burn::backend::NdArray);
 
-fn forward<B: Host>(
+fn map<B: Host>(
     raw: FloatTensor<B>,
-    z: FloatTensor<B>,
+    points: FloatTensor<B>,
     constraint: PlanarConstraint,
+    direction: Direction,
 ) -> FloatTensor<B> {
-    let sizes = Sizes::of(&raw, &z);
-    let (raw, z) = (B::elements(&raw), B::elements(&z));
-    let width = sizes.dim + 1;
+    let sizes = Sizes::of(&raw.shape(), &points.shape());
+    let (raw, points) = (B::elements(&raw), B::elements(&points));
+    let width = sizes.width(direction);
 
     let packed: Vec<Vec<f32>> = (0..sizes.owners * sizes.chunks())
         .into_par_iter()
         .map(|task| {
             let chunk = sizes.chunk(task);
             let stack = sizes.stack(&raw, chunk.owner, constraint);
-            forward_chunk(&stack, &z, chunk)
+            map_chunk(&stack, &points, chunk, direction)
         })
         .collect();
 
@@ -71,25 +76,27 @@ fn forward<B: Host>(
     B::from_elements(out, [sizes.rows, width])
 }
 
-fn backward<B: Host>(
+fn gradients<B: Host>(
     raw: FloatTensor<B>,
-    z: FloatTensor<B>,
+    known: FloatTensor<B>,
     grad: FloatTensor<B>,
     constraint: PlanarConstraint,
+    direction: Direction,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let sizes = Sizes::of(&raw, &z);
-    let (raw, z, grad) = (B::elements(&raw), B::elements(&z), B::elements(&grad));
+    let sizes = Sizes::of(&raw.shape(), &known.shape());
+    let (raw, known, grad) = (B::elements(&raw), B::elements(&known), B::elements(&grad));
     let parameters = 2 * sizes.dim + 1;
 
-    let (grad_raw, grad_z) = write_chunks(
+    let (grad_raw, grad_points) = write_chunks(
         sizes.owners * sizes.layers * parameters,
         sizes.layers * parameters,
         |owner, grad_raw| {
             let stack = sizes.stack(&raw, owner, constraint);
             let first = owner * sizes.chunks();
-            let (grad_z, parts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (first..first + sizes.chunks())
+            let (grad_points, parts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (first
+                ..first + sizes.chunks())
                 .into_par_iter()
-                .map(|task| backward_chunk(&stack, &z, &grad, sizes.chunk(task)))
+                .map(|task| gradient_chunk(&stack, &known, &grad, sizes.chunk(task), direction))
                 .unzip();
             let mut parts = parts.into_iter();
             let mut of_parameters = parts.next().expect("an owner has rows");
@@ -97,13 +104,13 @@ fn backward<B: Host>(
                 zip(&mut of_parameters, part).for_each(|(sum, part)| *sum += part);
             }
             to_raw(&stack, &of_parameters, grad_raw);
-            grad_z
+            grad_points
         },
     );
 
     let mut out = vec![0.0; sizes.rows * sizes.dim];
-    for (task, grad_z) in grad_z.iter().flatten().enumerate() {
-        sizes.chunk(task).scatter(grad_z, sizes.dim, &mut out);
+    for (task, grad) in grad_points.iter().flatten().enumerate() {
+        sizes.chunk(task).scatter(grad, sizes.dim, &mut out);
     }
     (
         B::from_elements(grad_raw, [sizes.owners, sizes.layers, parameters]),

@@ -3,15 +3,8 @@
 //! Rows go through all layers together, [`LANES`] at a time in the lanes of a vector, or singly where there are but a
 //! few; what a layer needs of z stays in the cache.
 //!
-//! With g = ∂L/∂z' and h = ∂L/∂log_det, p = 1 + w·û and det = t² + p (1 - t²), one layer hands back
-//!
-//! ```text
-//! ∂L/∂t = g·û + 2 t (1 - p) h / det        ∂L/∂û = Σ g t
-//! ∂L/∂a = ∂L/∂t (1 - t²)                   ∂L/∂p = Σ (1 - t²) h / det
-//! ∂L/∂z = g + w ∂L/∂a                      ∂L/∂w = Σ z ∂L/∂a,   ∂L/∂b = Σ ∂L/∂a
-//! ```
-//!
-//! (sums over the rows), and û = u + c w with x = w·u, s = ‖w‖² and c = (m(x) - x) / s takes them to u and w:
+//! Either direction hands back what the loss changes by û, w, b and p = 1 + w·û of a layer (`forward`, `inverse`).
+//! Here û = u + c w with x = w·u, s = ‖w‖² and c = (m(x) - x) / s takes them to u and w:
 //!
 //! ```text
 //! ∂L/∂c = w·∂L/∂û        ∂L/∂x = (m'(x) - 1) / s ∂L/∂c + m'(x) ∂L/∂p        ∂L/∂s = -c / s ∂L/∂c
@@ -29,11 +22,12 @@ use burn_host::{
 
 use super::{
     Chunk,
-    lanes::{Block, add_inner, add_outer, dot, dot_product, gather, scatter, sum},
+    lanes::{Block, dot, dot_product},
 };
 use crate::{
     PlanarConstraint,
     family::planar::{LOWEST_WU, SMALLEST_SQUARED_NORM},
+    map::Direction,
     math::LN_E_MINUS_1,
 };
 
@@ -51,19 +45,19 @@ const AT_ONCE: usize = 64;
 
 /// The layers of one owner.
 pub struct Stack<'a> {
-    dim: usize,
+    pub dim: usize,
     /// `[layers, 2 dim + 1]`
     raw: &'a [f32],
     /// `[layers, dim]`
     u_hat: Vec<f32>,
-    layers: Vec<Layer>,
+    pub layers: Vec<Layer>,
 }
 
 /// What a layer's parameters come to.
-struct Layer {
-    b: f32,
+pub struct Layer {
+    pub b: f32,
     /// p = 1 + w·û
-    one_plus_wu_hat: f32,
+    pub one_plus_wu_hat: f32,
     /// c, with û = u + c w
     along_w: f32,
     /// ∂c/∂x and ∂c/∂s
@@ -125,104 +119,46 @@ impl<'a> Stack<'a> {
 
     /// û and w of layer `k`.
     #[inline(always)]
-    fn vectors(&self, k: usize) -> (&[f32], &[f32]) {
+    pub fn vectors(&self, k: usize) -> (&[f32], &[f32]) {
         let dim = self.dim;
         let u_hat = &self.u_hat[k * dim..][..dim];
         (u_hat, &self.raw[k * (2 * dim + 1) + dim..][..dim])
     }
 
-    /// A block in `L` lanes, with sums kept in `A` parts.
+    /// Where the gradients of layer `k` stand: of û, of w, and of b and p.
     #[inline(always)]
-    fn forward_block<const L: usize, const A: usize>(
+    pub fn of_layer<'b>(
         &self,
-        z: &[f32],
-        block: Block,
-        packed: &mut Vec<f32>,
-    ) {
-        let mut z = gather::<L>(z, self.dim, self.dim, block);
-        let mut dets = Vec::with_capacity(self.layers.len());
-        for (k, layer) in self.layers.iter().enumerate() {
-            let (u_hat, w) = self.vectors(k);
-            let t = layer.tanh::<L, A>(w, &z);
-            add_outer(&mut z, u_hat, &t);
-            let mut det = [0.0; L];
-            for lane in 0..L {
-                det[lane] = layer.det(t[lane]);
-            }
-            dets.push(det);
-        }
-        // All together: one lane alone would wait for each logarithm.
-        for det in dets.as_flattened_mut() {
-            *det = ln(*det);
-        }
-        let mut log_det = [0.0; L];
-        for log in dets {
-            for lane in 0..L {
-                log_det[lane] += log[lane];
-            }
-        }
-        for lane in 0..block.count {
-            scatter(&z, lane, packed);
-            packed.push(log_det[lane]);
+        of_layers: &'b mut [f32],
+        k: usize,
+    ) -> (&'b mut [f32], &'b mut [f32], &'b mut [f32]) {
+        let numbers = 2 * self.dim + 2;
+        let (of_u_hat, rest) = of_layers[k * numbers..][..numbers].split_at_mut(self.dim);
+        let (of_w, of_scalars) = rest.split_at_mut(self.dim);
+        (of_u_hat, of_w, of_scalars)
+    }
+}
+
+/// Σ ln of what each layer's determinant is, in each lane.
+#[inline(always)]
+pub fn sum_of_logs<const L: usize>(mut dets: Vec<[f32; L]>) -> [f32; L] {
+    // All together: one lane alone would wait for each logarithm.
+    for det in dets.as_flattened_mut() {
+        *det = ln(*det);
+    }
+    let mut log_det = [0.0; L];
+    for log in dets {
+        for lane in 0..L {
+            log_det[lane] += log[lane];
         }
     }
-
-    #[inline(always)]
-    fn backward_block<const L: usize, const A: usize>(
-        &self,
-        z: &[f32],
-        grad: &[f32],
-        block: Block,
-        (of_z, of_layers): (&mut Vec<f32>, &mut [f32]),
-    ) {
-        let dim = self.dim;
-
-        // Forward again, keeping what each layer saw.
-        let mut z = gather::<L>(z, dim, dim, block);
-        let mut before = Vec::with_capacity(self.layers.len() * dim);
-        let mut tanhs = Vec::with_capacity(self.layers.len());
-        for (k, layer) in self.layers.iter().enumerate() {
-            let (u_hat, w) = self.vectors(k);
-            before.extend_from_slice(&z);
-            let t = layer.tanh::<L, A>(w, &z);
-            add_outer(&mut z, u_hat, &t);
-            tanhs.push(t);
-        }
-
-        let mut g = gather::<L>(grad, dim + 1, dim, block);
-        let h = gather::<L>(&grad[dim..], dim + 1, 1, block)[0];
-        for k in (0..self.layers.len()).rev() {
-            let (layer, t) = (&self.layers[k], &tanhs[k]);
-            let (u_hat, w) = self.vectors(k);
-            let sums = &mut of_layers[k * (2 * dim + 2)..][..2 * dim + 2];
-            let (of_u_hat, sums) = sums.split_at_mut(dim);
-            let (of_w, of_scalars) = sums.split_at_mut(dim);
-
-            let mut of_a = dot::<L, A>(u_hat, &g);
-            let mut of_p = [0.0; L];
-            for lane in 0..L {
-                let t = t[lane];
-                let slope = 1.0 - t * t;
-                let h = h[lane] / layer.det(t);
-                of_p[lane] = slope * h;
-                of_a[lane] = (of_a[lane] + 2.0 * t * (1.0 - layer.one_plus_wu_hat) * h) * slope;
-            }
-            of_scalars[0] += sum(of_a);
-            of_scalars[1] += sum(of_p);
-            add_inner(of_u_hat, &g, t);
-            add_inner(of_w, &before[k * dim..][..dim], &of_a);
-            add_outer(&mut g, w, &of_a);
-        }
-        for lane in 0..block.count {
-            scatter(&g, lane, of_z);
-        }
-    }
+    log_det
 }
 
 impl Layer {
     /// tanh(w·z + b)
     #[inline(always)]
-    fn tanh<const L: usize, const A: usize>(&self, w: &[f32], z: &[[f32; L]]) -> [f32; L] {
+    pub fn tanh<const L: usize, const A: usize>(&self, w: &[f32], z: &[[f32; L]]) -> [f32; L] {
         let mut t = dot::<L, A>(w, z);
         for lane in 0..L {
             t[lane] = tanh(t[lane] + self.b);
@@ -232,8 +168,18 @@ impl Layer {
 
     /// det ∂f/∂z where tanh(w·z + b) is `t`.
     #[inline(always)]
-    fn det(&self, t: f32) -> f32 {
+    pub fn det(&self, t: f32) -> f32 {
         t * t + self.one_plus_wu_hat * (1.0 - t * t)
+    }
+
+    /// Of each lane.
+    #[inline(always)]
+    pub fn dets<const L: usize>(&self, t: &[f32; L]) -> [f32; L] {
+        let mut dets = [0.0; L];
+        for lane in 0..L {
+            dets[lane] = self.det(t[lane]);
+        }
+        dets
     }
 }
 
@@ -301,15 +247,22 @@ vectorized! {
         layers
     }
 
-    /// The packed rows `[z_K | log_det]` of a chunk.
-    pub fn forward_chunk(stack: &Stack<'_>, z: &[f32], chunk: Chunk) -> Vec<f32> {
-        let mut packed = Vec::with_capacity(chunk.len * (stack.dim + 1));
+    /// The packed rows of a chunk.
+    pub fn map_chunk(
+        stack: &Stack<'_>,
+        points: &[f32],
+        chunk: Chunk,
+        direction: Direction,
+    ) -> Vec<f32> {
+        let mut packed = Vec::new();
         let mut start = 0;
         while start < chunk.len {
             let block = chunk.block(start);
-            match block.count {
-                1 => stack.forward_block::<1, 8>(z, block, &mut packed),
-                _ => stack.forward_block::<LANES, 1>(z, block, &mut packed),
+            match (direction, block.count) {
+                (Direction::Forward, 1) => stack.forward_block::<1, 8>(points, block, &mut packed),
+                (Direction::Forward, _) => stack.forward_block::<LANES, 1>(points, block, &mut packed),
+                (Direction::Inverse, 1) => stack.inverse_block::<1, 8>(points, block, &mut packed),
+                (Direction::Inverse, _) => stack.inverse_block::<LANES, 1>(points, block, &mut packed),
             }
             start += block.count;
         }
@@ -317,26 +270,33 @@ vectorized! {
     }
 
     /// The gradient of the rows of a chunk, `[rows, dim]`, and its share of that of each layer's û, w, b and p,
-    /// `[layers, 2 dim + 2]`.
-    pub fn backward_chunk(
+    /// `[layers, 2 dim + 2]`; `known` is the points that went forward, or the packed rows of the inverse.
+    pub fn gradient_chunk(
         stack: &Stack<'_>,
-        z: &[f32],
+        known: &[f32],
         grad: &[f32],
         chunk: Chunk,
+        direction: Direction,
     ) -> (Vec<f32>, Vec<f32>) {
-        let mut of_z = Vec::with_capacity(chunk.len * stack.dim);
+        let mut of_points = Vec::with_capacity(chunk.len * stack.dim);
         let mut of_layers = vec![0.0; stack.layers.len() * (2 * stack.dim + 2)];
         let mut start = 0;
         while start < chunk.len {
             let block = chunk.block(start);
-            let out = (&mut of_z, &mut of_layers[..]);
-            match block.count {
-                1 => stack.backward_block::<1, 8>(z, grad, block, out),
-                _ => stack.backward_block::<LANES, 1>(z, grad, block, out),
+            let out = (&mut of_points, &mut of_layers[..]);
+            match (direction, block.count) {
+                (Direction::Forward, 1) => stack.forward_gradient_block::<1, 8>(known, grad, block, out),
+                (Direction::Forward, _) => {
+                    stack.forward_gradient_block::<LANES, 1>(known, grad, block, out);
+                }
+                (Direction::Inverse, 1) => stack.inverse_gradient_block::<1, 8>(known, grad, block, out),
+                (Direction::Inverse, _) => {
+                    stack.inverse_gradient_block::<LANES, 1>(known, grad, block, out);
+                }
             }
             start += block.count;
         }
-        (of_z, of_layers)
+        (of_points, of_layers)
     }
 
     /// From the gradients of each layer's û, w, b and p, `[layers, 2 dim + 2]`, to those of u, w and b,
