@@ -191,6 +191,39 @@ fn folders_that_cannot_be_written() {
     refuses(&at, "", 1, &["runs", "--output"]);
 }
 
+/// The work is done, and its end says what was not told; who closes the pipe knows that, and is not troubled.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written() {
+    let at = Place::with_run("");
+    let shell = |script: &str, arguments: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).arg(end_to_end::program());
+        at.spawn({
+            shell.args(arguments.split_whitespace());
+            shell
+        })
+        .finish()
+    };
+    for (arguments, file) in [
+        ("--help", None),
+        ("evaluate --help", None),
+        ("--version", None),
+        ("--resume run --epochs 3", Some("run/checkpoint/3")),
+        ("evaluate run --samples 2", Some("run/evaluations.csv")),
+        ("sample run", Some("run/samples.png")),
+        ("report run --output report", Some("report/table.md")),
+    ] {
+        shell("exec \"$0\" \"$@\" > /dev/full", arguments)
+            .fails(1, &["standard output", "No space left"]);
+        assert!(file.is_none_or(|file| at.path(file).exists()), "{file:?}");
+
+        let piped = "{ \"$0\" \"$@\"; echo $? > code; } | true";
+        shell(piped, &arguments.replace("epochs 3", "epochs 4")).succeeds();
+        assert_eq!(at.text("code"), "0\n", "{arguments}");
+    }
+}
+
 /// serde_json reads it to and fro between two floats.
 #[test]
 fn a_rate_that_no_configuration_holds_exactly() {

@@ -127,7 +127,10 @@ fn of_several_seeds_the_best_is_taken() {
     more.wait_for("training in some/seed-6");
     more.wait_for("epoch  3/40");
     more.kill();
-    at.train("evaluate some").succeeds();
+    let evaluated = at.train("evaluate some");
+    assert_eq!(evaluated.code, Some(0), "{evaluated:#?}");
+    let missing = "some/seed-7 is not there: train energy --resume some";
+    assert!(evaluated.stderr.contains(missing), "{evaluated:#?}");
     let said = at.train("energy --resume some").succeeds().stdout;
     assert!(!said.contains("some/seed-5:"), "{said}");
     at.train(&format!(
@@ -193,6 +196,90 @@ fn a_seed_that_diverges_is_passed_over() {
     ] {
         assert!(outcome.stderr.contains(said), "{said}: {outcome:#?}");
     }
+    // What there is of them is reported.
+    let report = at.train("report run --output report").succeeds().stdout;
+    let row = "| u2 | realnvp, K = 4 | 2 |  | | | |  |";
+    assert!(report.contains(row), "{report}");
+    for seed in [0, 1] {
+        let line = format!("not evaluated: run/seed-{seed} has no checkpoint\n");
+        assert!(report.contains(&line), "{line}: {report}");
+    }
+    assert!(at.path("report/figure.png").exists());
+}
+
+/// What keeps a fit from being chosen is said; of the others the best is taken, until there is none.
+#[test]
+fn fits_that_cannot_be_used_are_named() {
+    let at = Place::new();
+    let flags = "--energy u1 --layers 1 --epochs 2 --restarts 4";
+    at.train(&format!("energy {flags} --output run")).succeeds();
+    let elbo = |seed: u64| at.numbers(&format!("run/seed-{seed}/metrics.csv"), "valid_elbo")[1];
+    let mut fits: Vec<u64> = (0..4).collect();
+    fits.sort_by(|a, b| elbo(*b).total_cmp(&elbo(*a)));
+    let folder = |place: usize| format!("run/seed-{}", fits[place]);
+    let check = |taken: usize, reasons: &[String]| {
+        for command in ["evaluate run --samples 100", "sample run"] {
+            let outcome = at.train(command);
+            assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+            let warnings: Vec<&str> = outcome.stderr.lines().collect();
+            assert_eq!(warnings.len(), reasons.len(), "{outcome:#?}");
+            for reason in reasons {
+                let said = |line: &&str| line.starts_with("warning: ") && line.contains(reason);
+                assert!(warnings.iter().any(said), "{reason}: {outcome:#?}");
+            }
+            let said = outcome.stdout.contains(&folder(taken));
+            assert!(said, "{}: {outcome:#?}", folder(taken));
+        }
+    };
+    check(0, &[]);
+    let model = format!("{}/checkpoint/2/model.bpk", folder(0));
+    at.write(&model, "half of");
+    let damaged = format!("{model} is damaged");
+    check(1, std::slice::from_ref(&damaged));
+    // The metrics of one are lost, another is gone altogether.
+    std::fs::remove_file(at.path(&format!("{}/metrics.csv", folder(1)))).unwrap();
+    std::fs::remove_dir_all(at.path(&folder(2))).unwrap();
+    let (lost, gone) = (
+        format!("{}/metrics.csv has not the row", folder(1)),
+        format!("{} is not there", folder(2)),
+    );
+    check(3, &[damaged.clone(), lost, gone.clone()]);
+    let report = at.train("report run --output report").succeeds().stdout;
+    for said in [
+        "| u1 | planar, K = 1 | 3 |".to_owned(),
+        format!("not evaluated: {gone}"),
+        format!("not evaluated: train evaluate {}", folder(1)),
+    ] {
+        assert!(report.contains(&said), "{said}: {report}");
+    }
+    std::fs::remove_dir_all(at.path(&format!("{}/checkpoint", folder(3)))).unwrap();
+    std::fs::remove_file(at.path(&format!("{}/model.bpk", folder(3)))).unwrap();
+    let outcome = at.train("evaluate run");
+    assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+    let said = "error: run: none of its fits can be used";
+    assert!(outcome.stderr.contains(said), "{outcome:#?}");
+    assert_eq!(outcome.stderr.lines().count(), 5, "{outcome:#?}");
+}
+
+/// A Gaussian that a reckless rate made much wider than the window, of which the grid would say that it is near.
+#[test]
+fn a_grid_that_does_not_hold_the_fit_says_nothing_of_it() {
+    let at = Place::new();
+    at.train(
+        "energy --layers 0 --epochs 1 --lr 1 --lr-warm-up 0 --schedule constant --output wide",
+    )
+    .succeeds();
+    let printed = at.train("evaluate wide --samples 1000").succeeds().stdout;
+    let row = at.evaluated("wide");
+    let mass = number(&row, "mass_on_grid");
+    assert!(mass < 0.98 && row["kl_on_grid"].is_null(), "{row}");
+    assert!(number(&row, "kl") > 1.0, "{row}");
+    let line = format!("n/a            on a grid that holds {mass:.4} of q, and all of p\n");
+    assert!(printed.contains(&line), "{line}: {printed}");
+    // Neither the row nor the report trips over what is not there.
+    at.train("evaluate wide --samples 1000").succeeds();
+    at.train("report wide --output report").succeeds();
+    assert_eq!(at.column("report/table.csv", "kl_on_grid"), [""]);
 }
 
 /// The first two of these seeds diverge.

@@ -2,7 +2,7 @@
 //!
 //! The inputs are `f32` numbers, so that rounding inside is all that may differ; the tensor operations in `f32` say
 //! how much that is, and the fused ones may err [`AS_MUCH`] times as far, measured by the largest of the numbers that
-//! belong together: those of one owner, and of its gradients those of u, of w and of b. Owners of large numbers would
+//! belong together: those of one owner, and of its gradients those of a layer's parts, as u, w and b. Owners of large numbers would
 //! otherwise hide what the others do. The sizes are such that threads share the work.
 
 use burn::{
@@ -11,7 +11,10 @@ use burn::{
     optim::{GradientsParams, ModuleOptimizer},
     tensor::{DType, Device, Tensor, TensorData},
 };
-use burn_flows::{Bijection, DiagonalGaussian, Planar, PlanarConstraint, Transformed};
+use burn_flows::{
+    Bijection, DiagonalGaussian, Planar, PlanarConstraint, Radial, Sylvester, SylvesterBasis,
+    Transformed,
+};
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
 use fused_nn::{affine_relu, maxout};
@@ -27,7 +30,66 @@ const ROUNDING: f64 = 1e-6;
 /// What WGSL's e^x may err at -80: 3 + 2 · 80 units in the last place.
 const WGSL_EXP: f64 = 163.0 * 1.2e-7;
 
-const CONSTRAINTS: [PlanarConstraint; 2] = [PlanarConstraint::Paper, PlanarConstraint::Identity];
+/// What a stack is made of.
+#[derive(Clone, Copy, Debug)]
+enum Layers {
+    Planar(PlanarConstraint),
+    Radial,
+    Sylvester(SylvesterBasis),
+}
+
+const PLANAR: [Layers; 2] = [
+    Layers::Planar(PlanarConstraint::Paper),
+    Layers::Planar(PlanarConstraint::Identity),
+];
+
+impl Layers {
+    /// How many numbers each part of a layer's parameters has.
+    fn parts(self, dim: usize) -> Vec<usize> {
+        match self {
+            Self::Planar(_) => vec![dim, dim, 1],
+            Self::Radial => vec![dim, 2],
+            Self::Sylvester(basis) => {
+                let (vectors, m) = match basis {
+                    SylvesterBasis::Orthogonal(m) => (m, m),
+                    SylvesterBasis::Householder(vectors) => (vectors, dim),
+                    SylvesterBasis::Triangular => (0, dim),
+                };
+                vec![vectors * dim, m * m, m, m]
+            }
+        }
+    }
+
+    fn numbers(self, dim: usize) -> usize {
+        self.parts(dim).iter().sum()
+    }
+
+    fn map(self, raw: Tensor<3>, points: Tensor<2>, how: How) -> Transformed {
+        let [_, dim] = points.dims();
+        macro_rules! of {
+            ($stack:expr) => {{
+                let stack = $stack;
+                match (how.inverse, how.fused) {
+                    (false, true) => stack.forward(points),
+                    (false, false) => stack.forward_by_tensor_operations(points),
+                    (true, true) => stack.inverse(points),
+                    (true, false) => stack.inverse_by_tensor_operations(points),
+                }
+            }};
+        }
+        match self {
+            Self::Planar(constraint) => of!(Planar::new(raw, constraint)),
+            Self::Radial => of!(Radial::new(raw)),
+            Self::Sylvester(basis) => of!(Sylvester::new(raw, basis, dim)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct How {
+    inverse: bool,
+    fused: bool,
+}
 
 /// One stack and what it is applied to.
 struct Case {
@@ -35,7 +97,7 @@ struct Case {
     n: usize,
     layers: usize,
     dim: usize,
-    constraint: PlanarConstraint,
+    of: Layers,
     raw: Vec<f32>,
     z: Vec<f32>,
     /// What the outputs are weighted with in the loss, `[rows, dim + 1]`.
@@ -47,23 +109,8 @@ struct Case {
 /// The mapped points, log_det and the gradients in `raw` and the points.
 type Numbers = [Vec<f64>; 4];
 
-/// A direction, fused and by tensor operations.
-type Map = fn(&Planar, Tensor<2>) -> Transformed;
-const DIRECTIONS: [(&str, Map, Map); 2] = [
-    (
-        "forward",
-        Planar::forward,
-        Planar::forward_by_tensor_operations,
-    ),
-    (
-        "inverse",
-        Planar::inverse,
-        Planar::inverse_by_tensor_operations,
-    ),
-];
-
 impl Case {
-    fn new(sizes: [usize; 4], constraint: PlanarConstraint, scale: f32) -> Self {
+    fn new(sizes: [usize; 4], of: Layers, scale: f32) -> Self {
         let [owners, n, layers, dim] = sizes;
         let mut rng = ChaCha8Rng::seed_from_u64(sizes.iter().sum::<usize>() as u64);
         let mut numbers =
@@ -74,27 +121,30 @@ impl Case {
             n,
             layers,
             dim,
-            constraint,
-            raw: numbers(owners * layers * (2 * dim + 1), scale / (dim as f32).sqrt()),
+            of,
+            raw: numbers(
+                owners * layers * of.numbers(dim),
+                scale / (dim as f32).sqrt(),
+            ),
             z: numbers(rows * dim, 2.0),
             weights: numbers(rows * (dim + 1), 1.0),
             rounding: ROUNDING,
         }
     }
 
-    fn run(&self, device: &Device, dtype: DType, map: Map) -> Numbers {
+    fn run(&self, device: &Device, dtype: DType, how: How) -> Numbers {
         let device = device.clone().autodiff();
         let (rows, dim) = (self.n * self.owners, self.dim);
         let data = |values: &[f32], shape: &[usize]| {
             TensorData::new(values.to_vec(), shape.to_vec()).convert_dtype(dtype)
         };
         let options = (&device, dtype);
-        let raw = data(&self.raw, &[self.owners, self.layers, 2 * dim + 1]);
+        let raw = data(&self.raw, &[self.owners, self.layers, self.of.numbers(dim)]);
         let raw = Tensor::<3>::from_data(raw, options).require_grad();
         let z = Tensor::<2>::from_data(data(&self.z, &[rows, dim]), options).require_grad();
         let weights = Tensor::<2>::from_data(data(&self.weights, &[rows, dim + 1]), options);
 
-        let end = map(&Planar::new(raw.clone(), self.constraint), z.clone());
+        let end = self.of.map(raw.clone(), z.clone(), how);
         let loss = (end.value.clone() * weights.clone().slice_dim(1, 0..dim)).sum()
             + (end.log_det.clone() * weights.slice_dim(1, dim..dim + 1).reshape([rows])).sum();
         let gradients = loss.backward();
@@ -113,16 +163,17 @@ impl Case {
 
     #[track_caller]
     fn check(&self, device: &Device) {
-        for (direction, fused, by_tensors) in DIRECTIONS {
-            self.check_one(device, direction, fused, by_tensors);
+        for inverse in [false, true] {
+            self.check_one(device, inverse);
         }
     }
 
     #[track_caller]
-    fn check_one(&self, device: &Device, direction: &str, fused: Map, by_tensors: Map) {
-        let exact = self.run(&Device::flex(), DType::F64, by_tensors);
-        let by_tensors = self.run(&Device::flex(), DType::F32, by_tensors);
-        let fused = self.run(device, DType::F32, fused);
+    fn check_one(&self, device: &Device, inverse: bool) {
+        let how = |fused| How { inverse, fused };
+        let exact = self.run(&Device::flex(), DType::F64, how(false));
+        let by_tensors = self.run(&Device::flex(), DType::F32, how(false));
+        let fused = self.run(device, DType::F32, how(true));
         for (i, what) in ["points", "log_det", "d raw", "d points"]
             .iter()
             .enumerate()
@@ -153,14 +204,14 @@ impl Case {
                 let (fused, by_tensors) = (error(&fused[i]), error(&by_tensors[i]));
                 assert!(
                     fused <= AS_MUCH * by_tensors + self.rounding,
-                    "{direction}, {what} at {} of {} x {} rows, {} layers in {} dimensions, {:?}, errs by {fused:e}, \
+                    "inverse: {inverse}, {what} at {} of {} x {} rows, {} layers in {} dimensions, {:?}, errs by {fused:e}, \
                      by tensor operations {by_tensors:e}, of {scale:e}",
                     group[0],
                     self.n,
                     self.owners,
                     self.layers,
                     self.dim,
-                    self.constraint,
+                    self.of,
                 );
             }
         }
@@ -176,20 +227,20 @@ impl Case {
         (0..self.owners).map(places).collect()
     }
 
-    /// Where each owner's u, w and b stand among the parameters, of all layers.
+    /// Where the parts of each owner's parameters stand, of all layers.
     fn parameters_of_owners(&self) -> Vec<Vec<usize>> {
-        let (dim, numbers) = (self.dim, 2 * self.dim + 1);
-        let parts = [0..dim, dim..2 * dim, 2 * dim..numbers];
-        let places = |owner| {
-            parts.clone().map(|part| {
-                let layers = (0..self.layers).map(|k| (owner * self.layers + k) * numbers);
-                layers
-                    .flat_map(|at| at + part.start..at + part.end)
-                    .collect::<Vec<_>>()
-            })
-        };
-        let groups = (0..self.owners).flat_map(places);
-        groups.filter(|group| !group.is_empty()).collect()
+        let numbers = self.of.numbers(self.dim);
+        let mut groups = Vec::new();
+        for owner in 0..self.owners {
+            let mut start = 0;
+            for part in self.of.parts(self.dim) {
+                let layers = (0..self.layers).map(|k| (owner * self.layers + k) * numbers + start);
+                groups.push(layers.flat_map(|at| at..at + part).collect::<Vec<_>>());
+                start += part;
+            }
+        }
+        groups.retain(|group| !group.is_empty());
+        groups
     }
 }
 
@@ -213,17 +264,62 @@ const SIZES: [[usize; 4]; 15] = [
 ];
 
 fn shapes(device: &Device) {
-    for constraint in CONSTRAINTS {
+    for of in PLANAR {
         for sizes in SIZES {
-            Case::new(sizes, constraint, 1.0).check(device);
+            Case::new(sizes, of, 1.0).check(device);
         }
     }
+}
+
+/// The stacks without kernels.
+fn other_stacks(device: &Device) {
+    let sizes = [
+        [1, 1, 1, 1],
+        [1, 3, 2, 2],
+        [1, 100, 5, 3],
+        [5, 7, 3, 6],
+        [3, 70, 2, 16],
+        [100, 1, 4, 20],
+        [7, 5, 0, 3],
+    ];
+    for sizes in sizes {
+        let dim: usize = sizes[3];
+        for of in [
+            Layers::Radial,
+            Layers::Sylvester(SylvesterBasis::Orthogonal(1)),
+            Layers::Sylvester(SylvesterBasis::Orthogonal(dim.div_ceil(2))),
+            Layers::Sylvester(SylvesterBasis::Orthogonal(dim)),
+            Layers::Sylvester(SylvesterBasis::Householder(3)),
+            Layers::Sylvester(SylvesterBasis::Triangular),
+        ] {
+            // Scaled by the square root of the dimensions: this is of the size that layers start with, and more.
+            for scale in [1.0, 4.0] {
+                let mut case = Case::new(sizes, of, scale);
+                if let Layers::Sylvester(SylvesterBasis::Orthogonal(_)) = of {
+                    // Of hundreds of sets of vectors some nearly depend on each other: what is left of one without those
+                    // before is short, and is divided by its length.
+                    case.rounding *= 10.0;
+                }
+                case.check(device);
+            }
+        }
+    }
+}
+
+#[test]
+fn other_stacks_on_flex() {
+    other_stacks(&Device::flex());
+}
+
+#[test]
+fn other_stacks_on_ndarray() {
+    other_stacks(&ndarray());
 }
 
 /// Parameters at the ends of what the layer is made for.
 fn wild_values(device: &Device) {
     let dim = 3;
-    for constraint in CONSTRAINTS {
+    for constraint in PLANAR {
         Case::new([1, 40, 2, dim], constraint, 30.0).check(device);
         Case::new([4, 1, 2, dim], constraint, 1e-3).check(device);
         let mut case = Case::new([9, 3, 1, dim], constraint, 1.0);
@@ -299,32 +395,33 @@ fn wild_values_on_wgpu() {
 /// A training that went wrong must not look as if it had not.
 #[test]
 fn what_is_not_a_number_stays_none() {
-    let at = |i: usize| match i {
-        0 => "u",
-        1 => "w",
-        2 => "b",
-        _ => "z",
-    };
-    for (device, constraint) in [Device::flex(), ndarray(), wgpu()]
-        .into_iter()
-        .flat_map(|device| CONSTRAINTS.map(|constraint| (device.clone(), constraint)))
-    {
-        for i in 0..4 {
-            let mut case = Case::new([1, 2, 1, 1], constraint, 1.0);
-            match i {
-                3 => case.z.fill(f32::NAN),
-                _ => case.raw[i] = f32::NAN,
-            }
-            for (j, numbers) in case
-                .run(&device, DType::F32, Planar::forward)
-                .iter()
-                .enumerate()
-            {
-                assert!(
-                    numbers.iter().all(|x| x.is_nan()),
-                    "result {j} of a NaN in {}, {constraint:?}: {numbers:?}",
-                    at(i),
-                );
+    let others = [
+        Layers::Radial,
+        Layers::Sylvester(SylvesterBasis::Orthogonal(1)),
+        Layers::Sylvester(SylvesterBasis::Householder(1)),
+        Layers::Sylvester(SylvesterBasis::Triangular),
+    ];
+    let on_the_host =
+        [Device::flex(), ndarray()].map(|device| (device, [&PLANAR[..], &others].concat()));
+    for (device, stacks) in on_the_host.into_iter().chain([(wgpu(), PLANAR.to_vec())]) {
+        for (of, inverse) in stacks.iter().flat_map(|&of| [(of, false), (of, true)]) {
+            // Each number of a layer, and the points.
+            for i in 0..=of.numbers(1) {
+                let mut case = Case::new([1, 2, 1, 1], of, 1.0);
+                match case.raw.get_mut(i) {
+                    Some(number) => *number = f32::NAN,
+                    None => case.z.fill(f32::NAN),
+                }
+                let how = How {
+                    inverse,
+                    fused: true,
+                };
+                for (j, numbers) in case.run(&device, DType::F32, how).iter().enumerate() {
+                    assert!(
+                        numbers.iter().all(|x| x.is_nan()),
+                        "result {j} of a NaN at {i} of {of:?}, inverse: {inverse}: {numbers:?}",
+                    );
+                }
             }
         }
     }
@@ -351,16 +448,17 @@ fn a_layer_of_what_is_not_a_number_is_none() {
 #[test]
 fn views_are_read_in_their_own_order() {
     for device in [Device::flex(), ndarray(), wgpu()] {
-        let case = Case::new([1, 12, 2, 3], PlanarConstraint::Paper, 1.0);
+        let constraint = PlanarConstraint::Paper;
+        let case = Case::new([1, 12, 2, 3], Layers::Planar(constraint), 1.0);
         let from = |values: &[f32], shape: [usize; 2]| {
             Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), &device)
         };
         let (raw, z) = (from(&case.raw, [2, 7]), from(&case.z, [12, 3]));
-        let straight = Planar::new(raw.clone().unsqueeze(), case.constraint).forward(z.clone());
+        let straight = Planar::new(raw.clone().unsqueeze(), constraint).forward(z.clone());
         // [7, 2] in memory, seen as [2, 7]; and the points from the middle of a larger tensor.
         let turned = Tensor::<2>::from_data(raw.transpose().into_data(), &device).transpose();
         let larger = Tensor::cat(vec![z.clone(), z.clone(), z], 1).slice_dim(1, 3..6);
-        let viewed = Planar::new(turned.unsqueeze(), case.constraint).forward(larger);
+        let viewed = Planar::new(turned.unsqueeze(), constraint).forward(larger);
         viewed
             .value
             .into_data()

@@ -246,6 +246,25 @@ fn nothing_is_overwritten_but_the_same_report() {
     );
 }
 
+/// Of a run whose weights are gone its evaluations are left; where there are none there will not be any.
+#[test]
+fn runs_without_weights_are_not_to_be_evaluated() {
+    let at = Place::with_run("");
+    let report = || at.train("report run --output report").succeeds().stdout;
+    assert!(report().contains("not evaluated: train evaluate run\n"));
+    std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    assert!(report().contains("not evaluated: train evaluate run\n"));
+    at.train("evaluate run --samples 2").succeeds();
+    std::fs::remove_file(at.path("run/model.bpk")).unwrap();
+    assert!(!report().contains("not evaluated"));
+    std::fs::remove_file(at.path("run/evaluations.csv")).unwrap();
+    let said = report();
+    assert!(
+        said.contains("not evaluated: run has no checkpoint\n"),
+        "{said}"
+    );
+}
+
 #[test]
 fn damaged_evaluations_are_named() {
     let at = Place::with_run("");

@@ -155,8 +155,12 @@ impl Task for DensityTask {
             0 => String::new(),
             numbers => format!(" given {numbers}"),
         };
+        let header = match self.points.has_names {
+            true => "",
+            false => " without a header",
+        };
         format!(
-            "{} ({} training, {} validation and {} test points of {} columns{given}), {} with K = {}",
+            "{} ({} training, {} validation and {} test points of {} columns{given}{header}), {} with K = {}",
             self.settings.points,
             train.len(),
             valid.len(),
@@ -243,8 +247,8 @@ impl Density {
 /// What maximum likelihood maximises.
 pub const MEASURED: &Measured = &Measured {
     item: "point",
-    advice: "start anew with a lower --lr, or another --flow: of points that lie far from all others spline is not moved; \
-             and a logarithm or asinh brings them nearer",
+    advice: "start anew with a longer --lr-warm-up, as 500, or a lower --lr, or another --flow: of points that lie far from \
+             all others spline is not moved; and a logarithm or asinh brings them nearer",
     terms: &[Term {
         name: "log-likelihood",
         column: "log_likelihood",

@@ -6,7 +6,7 @@ pub mod report;
 pub mod restarts;
 pub mod sample;
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, ops::Range, sync::Arc};
 
 use anyhow::{Result, ensure};
 use burn::{
@@ -107,6 +107,11 @@ impl Settings for EnergySettings {
     /// Networks that move at full rate at once throw points to where the walls are steep.
     fn usual_lr_warm_up(_: OptimizerName) -> usize {
         500
+    }
+
+    fn seeds(&self) -> Option<Range<u64>> {
+        let (first, count) = (self.training.seed, self.restarts.get() as u64);
+        (count > 1).then(|| first..first.saturating_add(count))
     }
 
     fn short_name(&self) -> String {

@@ -11,8 +11,8 @@ use crate::{
     cli::EvaluateArgs,
     density, energy,
     run::{EVALUATIONS, RunDir, trained::Trained},
-    task::{Model, Settings, Task, TaskName},
-    terminal::{print, warn},
+    task::{Task, TaskName},
+    terminal::{say, warn},
     vae,
 };
 
@@ -101,18 +101,15 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
 ) -> Result<()> {
     let mut evaluated = Vec::new();
     for path in &args.of.runs {
-        let run = RunDir::open(path)?.best_fit(T::Model::MEASURED)?;
-        let settings = here(run.settings()?);
-        let device = settings.training().backend.device()?;
         let epoch = args.of.epoch.map(|epoch| epoch.get());
-        let trained = Trained::of_epoch(&run, epoch, T::open(settings)?, device)?;
+        let (run, trained) = Trained::<T>::of_best_fit(RunDir::open(path)?, epoch, &here)?;
         let row = evaluate(&trained)?;
         let (run_name, weights) = (path.display(), trained.file.display());
         if !args.json {
             let apart = if evaluated.is_empty() { "" } else { "\n" };
-            print(format_args!(
+            say(format_args!(
                 "{apart}{run_name}: weights in {weights}\n{row}"
-            ))?;
+            ));
         }
         record(&run, EVALUATIONS, &row)?;
         evaluated.push(Evaluated {
@@ -123,7 +120,7 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
     }
     if args.json {
         let all = serde_json::json!({ "runs": evaluated });
-        print(serde_json::to_string_pretty(&all)?)?;
+        say(serde_json::to_string_pretty(&all)?);
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ mod vae;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
 use cli::{Cli, Command};
@@ -43,9 +44,29 @@ use vae::VaeTask;
 const STOPPED: u8 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    process::start();
-    let result = match &cli.command {
+    let ended = match Cli::try_parse() {
+        Ok(cli) => {
+            process::start();
+            run(&cli)
+        }
+        Err(misuse) if misuse.use_stderr() => misuse.exit(),
+        Err(help) => {
+            terminal::told(help.print());
+            Ok(Ending::Complete)
+        }
+    };
+    match ended.and_then(|ending| terminal::all_was_told().map(|()| ending)) {
+        Ok(Ending::Complete) => ExitCode::SUCCESS,
+        Ok(Ending::Stopped) => ExitCode::from(STOPPED),
+        Err(error) => {
+            terminal::warn(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Ending> {
+    match &cli.command {
         None => learn::train::<VaeTask>(&cli.train),
         Some(Command::Density(args)) => learn::train::<DensityTask>(args),
         Some(Command::Energy(args)) => energy::restarts::train(args),
@@ -54,13 +75,5 @@ fn main() -> ExitCode {
         Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
-    };
-    match result {
-        Ok(Ending::Complete) => ExitCode::SUCCESS,
-        Ok(Ending::Stopped) => ExitCode::from(STOPPED),
-        Err(error) => {
-            terminal::warn(format_args!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
     }
 }

@@ -18,6 +18,7 @@ use burn::data::dataset::{Dataset, DatasetError};
 use rand::seq::SliceRandom;
 
 use crate::random::{Purpose, stream};
+use crate::run::disk::check_kind;
 use table::Table;
 
 pub use built_in::BuiltIn;
@@ -171,6 +172,10 @@ pub struct PointSplits {
     pub test: Points,
     /// Which columns they have, and the way back to the user's units.
     pub standardization: Standardization,
+    /// Whether the columns have names: those of a file without a header have none.
+    pub has_names: bool,
+    /// What looks like a header in the place of the first row, if that does.
+    first_row: Option<String>,
 }
 
 impl PointSplits {
@@ -189,6 +194,8 @@ impl PointSplits {
             valid: points.slice(train..train + valid),
             test: points.slice(train + valid..points.len()),
             standardization,
+            has_names: table.has_names,
+            first_row: table.numbers_for_names(),
         })
     }
 
@@ -223,7 +230,13 @@ impl PointSplits {
 
     /// What speaks against a density of these points, a sentence each; see [`doubts`].
     pub fn warnings(&self) -> Vec<String> {
-        doubts::of(self)
+        let header = self.first_row.iter().map(|first| {
+            format!(
+                "the first row, {first}, is taken as numbers, like all others: if these are the names of columns, write some \
+                 that have letters"
+            )
+        });
+        header.chain(doubts::of(self)).collect()
     }
 }
 
@@ -254,6 +267,9 @@ pub fn load(
         }
         PointsName::File(path) if !path.exists() => {
             return Err(PointsError::Unknown { of: of() });
+        }
+        PointsName::File(path) if check_kind(path).is_err() => {
+            return Err(PointsError::ReadOnce { of: of() });
         }
         PointsName::File(path) => {
             let table = read(path, columns, context)?;
@@ -307,6 +323,16 @@ pub enum PointsError {
     )]
     Unknown {
         /// What was asked for.
+        of: PointsName,
+    },
+
+    /// What it holds is gone when it was read.
+    #[error(
+        "{of}: is a pipe or a device, which a run could not read again when it goes on or is evaluated: write the points to a \
+         file"
+    )]
+    ReadOnce {
+        /// Which points.
         of: PointsName,
     },
 

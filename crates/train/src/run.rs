@@ -33,7 +33,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub mod checkpoint;
@@ -338,47 +338,51 @@ impl RunDir {
         self.path.join(format!("{SEED}{seed}"))
     }
 
-    /// The fits with several seeds that are here, in their order; where there are none, this run alone.
-    pub fn fits(self) -> Vec<Self> {
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut seeds: Vec<u64> = entries
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                name.to_str()?.strip_prefix(SEED)?.parse().ok()
-            })
-            .collect();
-        seeds.sort_unstable();
-        let fits = seeds.into_iter().map(|seed| Self {
-            path: self.of_seed(seed),
-        });
-        // A fit that has just begun may have no configuration yet.
-        let fits: Vec<Self> = fits.filter(|fit| fit.config_file().is_file()).collect();
-        match fits.is_empty() {
-            true => vec![self],
-            false => fits,
-        }
-    }
-
-    /// Of several fits the one that is best by validation, of those that have weights; else this run.
+    /// The fits of a run of several seeds, in their order, each as a run or the reason why it is none; of another this run
+    /// alone.
     ///
     /// # Errors
     ///
-    /// When the metrics of one are damaged.
-    pub fn best_fit(self, measured: &'static Measured) -> Result<Self> {
-        let (mut best, mut score) = (None, f64::NEG_INFINITY);
-        for fit in self.clone().fits() {
-            let row = fit.best_row(measured)?;
-            if let Some(row) = row
-                && row.valid_score() > score
-            {
-                (best, score) = (Some(fit), row.valid_score());
-            }
+    /// When the configuration was damaged.
+    pub fn fits<S: Settings>(self) -> Result<Vec<Result<Self>>> {
+        let Some(seeds) = self.settings::<S>()?.seeds() else {
+            return Ok(vec![Ok(self)]);
+        };
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let seed_of = |name: &str| name.strip_prefix(SEED)?.parse().ok();
+        let mut there: Vec<u64> = entries
+            .filter_map(|entry| seed_of(entry.file_name().to_str()?))
+            .filter(|seed| seeds.contains(seed))
+            .collect();
+        there.sort_unstable();
+        there.dedup();
+        let fits = there.iter().map(|&seed| Self::open(&self.of_seed(seed)));
+        let mut fits: Vec<Result<Self>> = fits.collect();
+        let first = seeds
+            .clone()
+            .find(|seed| there.binary_search(seed).is_err());
+        if let Some(first) = first {
+            let run = self.path.display();
+            let more = match seeds.end - seeds.start - there.len() as u64 - 1 {
+                0 => String::new(),
+                more => format!(", nor {more} more of {run}"),
+            };
+            fits.push(Err(anyhow!(
+                "{} is not there{more}: {} --resume {run} makes what is missing",
+                self.of_seed(first).display(),
+                S::TASK.command()
+            )));
         }
-        Ok(best.unwrap_or(self))
+        Ok(fits)
+    }
+
+    /// Whether there are weights, of a checkpoint or of the best epoch alone.
+    pub fn has_weights(&self) -> bool {
+        !self.checkpoints().is_empty() || self.model_file().is_file()
     }
 
     /// The row of the metrics of the epoch that is best by validation, of those that there are checkpoints of; of all, where
-    /// the best weights were kept without one. None where there are no weights.
+    /// there are none.
     ///
     /// # Errors
     ///
@@ -386,8 +390,7 @@ impl RunDir {
     pub fn best_row(&self, measured: &'static Measured) -> Result<Option<EpochRow>> {
         let saved = self.checkpoints();
         let history = History::load(&self.metrics_file(), measured)?;
-        let all = saved.is_empty() && self.model_file().is_file();
-        Ok(history.best_of(|epoch| all || saved.contains(&epoch)))
+        Ok(history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch)))
     }
 
     /// The epoch of the checkpoint that is best by validation, and its row of the metrics.

@@ -2,7 +2,7 @@
 //!
 //! All around it, from the run folder to the learner, asks a [`Task`] for what differs, and knows no kind of model.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use anyhow::Result;
 use burn::{
@@ -73,6 +73,11 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
     /// The updates over which it rises where nothing else is asked for.
     fn usual_lr_warm_up(optimizer: OptimizerName) -> usize {
         optimizer.lr_warm_up()
+    }
+
+    /// The seeds of several fits, each in a folder of its own in the run's; none where it is one.
+    fn seeds(&self) -> Option<Range<u64>> {
+        None
     }
 
     /// What a new run folder is called, before its number.

@@ -2,32 +2,43 @@
 
 use std::{
     fmt,
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
+    sync::OnceLock,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line on standard output about a work that goes on whoever reads it.
+/// Why a line could not be written to standard output, the first time.
+static UNTOLD: OnceLock<io::Error> = OnceLock::new();
+
+/// A line on standard output. The work goes on where it cannot be written, and [`all_was_told`] says so in the end.
 pub fn say(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    told(writeln!(io::stdout(), "{line}"));
+}
+
+/// Remembers what could not be written. A reader that went away wants no more.
+pub fn told(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = UNTOLD.set(error);
+    }
+}
+
+/// # Errors
+///
+/// When something that was said could not be written to standard output.
+pub fn all_was_told() -> Result<()> {
+    match UNTOLD.get() {
+        Some(error) => bail!("cannot write to standard output: {error}"),
+        None => Ok(()),
+    }
 }
 
 /// A line on standard error, if anybody is there: a terminal may have closed.
 pub fn warn(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// A line on standard output that is what a command is for. A reader that went away wants no more.
-///
-/// # Errors
-///
-/// When it cannot be written.
-pub fn print(line: impl fmt::Display) -> Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A progress bar on standard error; hidden where that is no terminal.

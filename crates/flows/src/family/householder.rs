@@ -179,4 +179,4 @@ pub fn length(v: Tensor<3>) -> Tensor<3> {
 }
 
 /// A squared length below which a vector counts as 0.
-const TINY: f64 = 1e-30;
+pub(crate) const TINY: f64 = 1e-30;

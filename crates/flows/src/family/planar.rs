@@ -34,7 +34,7 @@ use crate::{
     Bijection, FlowSize, Transformed,
     map::Direction,
     math::{LN_E_MINUS_1, log1p, softplus, widened},
-    ops,
+    ops::stack::{Form, Layers, stack},
     parameters::Parameters,
     root::{root, slope},
     stack::{Stack, check_stack},
@@ -278,6 +278,14 @@ impl Planar {
         }
     }
 
+    fn form(&self, direction: Direction) -> Form {
+        Form {
+            layers: Layers::Planar(self.constraint),
+            dim: self.stack().dim,
+            direction,
+        }
+    }
+
     /// The layers, ready for tensor operations.
     fn layers(&self) -> Vec<Layer> {
         let Stack { layers, dim, .. } = self.stack();
@@ -319,14 +327,14 @@ impl Bijection for Planar {
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
         self.stack().map(z, |z| {
-            ops::planar::planar(&self.raw, &z, self.constraint, Direction::Forward)
+            stack(&self.raw, &z, self.form(Direction::Forward))
                 .unwrap_or_else(|| self.forward_by_tensor_operations(z))
         })
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
         self.stack().map(y, |y| {
-            ops::planar::planar(&self.raw, &y, self.constraint, Direction::Inverse)
+            stack(&self.raw, &y, self.form(Direction::Inverse))
                 .unwrap_or_else(|| self.inverse_by_tensor_operations(y))
         })
     }

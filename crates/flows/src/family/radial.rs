@@ -35,7 +35,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bijection, FlowSize, Transformed,
+    map::Direction,
     math::{LN_E_MINUS_1, softplus, widened},
+    ops::stack::{Form, Layers, stack},
     parameters::Parameters,
     stack::{Stack, check_stack},
 };
@@ -137,6 +139,26 @@ impl Radial {
         Self { raw: widened(raw) }
     }
 
+    /// What [`forward`](Bijection::forward) does where there is no fused operation, and what that is tested against.
+    #[doc(hidden)]
+    pub fn forward_by_tensor_operations(&self, z: Tensor<2>) -> Transformed {
+        (self.stack()).fold(z, self.layers().into_iter(), Layer::forward)
+    }
+
+    /// The same of [`inverse`](Bijection::inverse).
+    #[doc(hidden)]
+    pub fn inverse_by_tensor_operations(&self, y: Tensor<2>) -> Transformed {
+        (self.stack()).fold(y, self.layers().into_iter().rev(), Layer::inverse)
+    }
+
+    fn form(&self, direction: Direction) -> Form {
+        Form {
+            layers: Layers::Radial,
+            dim: self.stack().dim,
+            direction,
+        }
+    }
+
     fn stack(&self) -> Stack {
         let [owners, layers, parameters] = self.raw.dims();
         Stack {
@@ -171,16 +193,16 @@ impl Bijection for Radial {
     }
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
-        let stack = self.stack();
-        stack.map(z, |z| {
-            stack.fold(z, self.layers().into_iter(), Layer::forward)
+        self.stack().map(z, |z| {
+            stack(&self.raw, &z, self.form(Direction::Forward))
+                .unwrap_or_else(|| self.forward_by_tensor_operations(z))
         })
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
-        let stack = self.stack();
-        stack.map(y, |y| {
-            stack.fold(y, self.layers().into_iter().rev(), Layer::inverse)
+        self.stack().map(y, |y| {
+            stack(&self.raw, &y, self.form(Direction::Inverse))
+                .unwrap_or_else(|| self.inverse_by_tensor_operations(y))
         })
     }
 }
@@ -237,7 +259,7 @@ impl Layer {
 }
 
 /// A square below which a distance counts as none: the slope of its root would be infinite.
-const TINY: f64 = 1e-30;
+pub(crate) const TINY: f64 = 1e-30;
 
 /// ‖x‖ over the last axis, with slope 0 at 0.
 fn norm(x: Tensor<3>) -> Tensor<3> {

@@ -45,7 +45,9 @@ use serde::{Deserialize, Serialize};
 use super::householder::{length, reflect};
 use crate::{
     Bijection, FlowSize, Transformed,
+    map::Direction,
     math::widened,
+    ops::stack::{Form, Layers, stack},
     parameters::Parameters,
     root::{root, slope},
     stack::{Stack, check_stack},
@@ -65,7 +67,7 @@ pub enum SylvesterBasis {
 
 impl SylvesterBasis {
     /// M, the width of the middle of a layer in `dim` dimensions.
-    fn width(self, dim: usize) -> usize {
+    pub(crate) fn width(self, dim: usize) -> usize {
         match self {
             Self::Orthogonal(vectors) => vectors,
             Self::Householder(_) | Self::Triangular => dim,
@@ -258,6 +260,26 @@ impl Sylvester {
         }
     }
 
+    /// What [`forward`](Bijection::forward) does where there is no fused operation, and what that is tested against.
+    #[doc(hidden)]
+    pub fn forward_by_tensor_operations(&self, z: Tensor<2>) -> Transformed {
+        (self.stack()).fold(z, self.layers().into_iter(), Layer::forward)
+    }
+
+    /// The same of [`inverse`](Bijection::inverse).
+    #[doc(hidden)]
+    pub fn inverse_by_tensor_operations(&self, y: Tensor<2>) -> Transformed {
+        (self.stack()).fold(y, self.layers().into_iter().rev(), Layer::inverse)
+    }
+
+    fn form(&self, direction: Direction) -> Form {
+        Form {
+            layers: Layers::Sylvester(self.basis),
+            dim: self.stack().dim,
+            direction,
+        }
+    }
+
     fn stack(&self) -> Stack {
         let [owners, layers, _] = self.raw.dims();
         Stack {
@@ -348,16 +370,16 @@ impl Bijection for Sylvester {
     }
 
     fn forward(&self, z: Tensor<2>) -> Transformed {
-        let stack = self.stack();
-        stack.map(z, |z| {
-            stack.fold(z, self.layers().into_iter(), Layer::forward)
+        self.stack().map(z, |z| {
+            stack(&self.raw, &z, self.form(Direction::Forward))
+                .unwrap_or_else(|| self.forward_by_tensor_operations(z))
         })
     }
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
-        let stack = self.stack();
-        stack.map(y, |y| {
-            stack.fold(y, self.layers().into_iter().rev(), Layer::inverse)
+        self.stack().map(y, |y| {
+            stack(&self.raw, &y, self.form(Direction::Inverse))
+                .unwrap_or_else(|| self.inverse_by_tensor_operations(y))
         })
     }
 }
@@ -515,4 +537,4 @@ fn one_plus_tanh_tanh(x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
 }
 
 /// e^-80 is 1.8e-35.
-const LOWEST: f64 = -80.0;
+pub(crate) const LOWEST: f64 = -80.0;

@@ -16,7 +16,8 @@ use crate::{
     plot::{Picture, density_map, panels},
     report::folder::{Folder, RUN, TABLE},
     run::{RunDir, trained::Trained},
-    terminal::print,
+    task::Settings,
+    terminal::say,
 };
 
 /// Width and height of a panel, in pixels.
@@ -42,34 +43,48 @@ type Group<'a> = Vec<&'a Fit>;
 /// When a run or the backend cannot be had, or the folder holds something else or cannot be written.
 pub fn run(args: &ReportArgs) -> Result<()> {
     let mut seen = HashSet::new();
-    let mut fits = Vec::new();
+    let (mut fits, mut missing) = (Vec::new(), Vec::new());
     for path in &args.runs {
-        for run in RunDir::open(path)?.fits() {
-            // One that is named twice is there once.
-            if seen.insert(fs::canonicalize(run.path())?) {
-                fits.push(Fit::read(run)?);
+        let run = RunDir::open(path)?;
+        let is_one = run.settings::<EnergySettings>()?.seeds().is_none();
+        for run in run.fits::<EnergySettings>()? {
+            let fit = run.and_then(|run| {
+                // One that is named twice is there once.
+                let is_new = seen.insert(fs::canonicalize(run.path())?);
+                is_new.then(|| Fit::read(run)).transpose()
+            });
+            match fit {
+                Ok(fit) => fits.extend(fit),
+                Err(error) if is_one => return Err(error),
+                Err(error) => missing.push(format!("{error:#}")),
             }
         }
     }
+    missing.extend(fits.iter().filter_map(Fit::missing));
+    ensure!(
+        !fits.is_empty(),
+        "there is nothing to report: {}",
+        missing.join("; ")
+    );
     let paths: Vec<PathBuf> = fits.iter().map(|fit| fit.path.clone()).collect();
     let groups = group(&fits);
-    let figure = figure(&groups)?
-        .encode()
-        .context("cannot encode the figure")?;
+    let (figure, not_drawn) = figure(&groups)?;
+    let figure = figure.encode().context("cannot encode the figure")?;
     let table = markdown(&groups);
     let folder = Folder::new(args.output.as_deref(), &paths)?;
     folder.write(TABLE, csv(&fits)?)?;
     folder.write("table.md", &table)?;
     folder.write(FIGURE, figure)?;
-    print(table)?;
-    for fit in fits.iter().filter(|fit| fit.row.is_none()) {
-        print(format_args!(
-            "not evaluated: train evaluate {}",
-            fit.path.display()
-        ))?;
+    say(table);
+    for missing in missing {
+        say(format_args!("not evaluated: {missing}"));
+    }
+    for reason in not_drawn {
+        say(format_args!("not drawn: {reason}"));
     }
     let path = folder.path().display();
-    print(format_args!("in {path}: {TABLE}, table.md, {FIGURE}"))
+    say(format_args!("in {path}: {TABLE}, table.md, {FIGURE}"));
+    Ok(())
 }
 
 impl Fit {
@@ -87,6 +102,16 @@ impl Fit {
             settings,
             row: of_best,
         })
+    }
+
+    /// How to have it evaluated, where it is not, or why that cannot be.
+    fn missing(&self) -> Option<String> {
+        let path = self.path.display();
+        let evaluate = || match self.run.has_weights() {
+            true => format!("train evaluate {path}"),
+            false => format!("{path} has no checkpoint"),
+        };
+        self.row.is_none().then(evaluate)
     }
 
     fn kl(&self) -> Option<f64> {
@@ -206,7 +231,7 @@ fn csv(fits: &[Fit]) -> Result<Vec<u8>> {
         let numbers = [
             of(|row| row.kl),
             of(|row| row.kl_se),
-            of(|row| row.kl_on_grid),
+            fit.row.as_ref().and_then(|row| row.kl_on_grid),
             of(|row| row.elbo),
             of(|row| row.log_z),
             of(|row| row.effective_share),
@@ -225,8 +250,9 @@ fn csv(fits: &[Fit]) -> Result<Vec<u8>> {
         .map_err(|error| error.into_error().into())
 }
 
-/// The paper's Figure 3: a row an energy, first its distribution, then the nearest fit of each family and number of layers.
-fn figure(groups: &[Group]) -> Result<Picture> {
+/// The paper's Figure 3: a row an energy, first its distribution, then the nearest fit of each family and number of layers
+/// whose weights can be had; and why those of nearer ones cannot.
+fn figure(groups: &[Group]) -> Result<(Picture, Vec<String>)> {
     let mut energies: Vec<EnergyName> = Vec::new();
     let mut columns: Vec<String> = Vec::new();
     for group in groups {
@@ -238,27 +264,30 @@ fn figure(groups: &[Group]) -> Result<Picture> {
             columns.push(layers);
         }
     }
-    ensure!(!energies.is_empty(), "no run is given");
     let grid = Grid::new(WINDOW, SIDE);
-    let mut pictures = Vec::new();
+    let (mut pictures, mut not_drawn) = (Vec::new(), Vec::new());
     for &energy in &energies {
         pictures.push(density_map(&energy.log_density_on(&grid), SIDE));
         for layers in &columns {
             let fits: Group = (groups.iter().flatten().copied())
                 .filter(|fit| fit.settings.energy == energy && fit.layers() == *layers)
                 .collect();
-            let nearest = by_distance(&fits).first().map(|(_, fit)| *fit);
-            let nearest = nearest.or(fits.first().copied());
-            pictures.push(match nearest {
+            let evaluated = by_distance(&fits).into_iter().map(|(_, fit)| fit);
+            let others = fits.iter().copied().filter(|fit| fit.row.is_none());
+            let mut trained = (evaluated.chain(others))
+                .filter(|fit| fit.run.has_weights())
+                .filter_map(|fit| {
+                    let trained = Trained::<EnergyTask>::load(&fit.run, fit.settings.clone());
+                    let why_not = |error| not_drawn.push(format!("{error:#}"));
+                    trained.map_err(why_not).ok()
+                });
+            pictures.push(match trained.next() {
                 None => Picture::new(SIDE, SIDE),
-                Some(fit) => {
-                    let trained = Trained::<EnergyTask>::load(&fit.run, fit.settings.clone())?;
-                    density_map(&log_density(&trained, &grid)?, SIDE)
-                }
+                Some(trained) => density_map(&log_density(&trained, &grid)?, SIDE),
             });
         }
     }
-    Ok(panels(1 + columns.len(), &pictures))
+    Ok((panels(1 + columns.len(), &pictures), not_drawn))
 }
 
 #[cfg(test)]
@@ -281,7 +310,7 @@ mod tests {
             log_z: 1.0 + kl,
             kl,
             kl_se: 0.125,
-            kl_on_grid: 2.0 * kl,
+            kl_on_grid: Some(2.0 * kl),
             mass_on_grid: 1.0,
             log_z_by_importance: 1.5,
             log_z_by_importance_se: 0.5,

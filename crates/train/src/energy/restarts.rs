@@ -1,7 +1,7 @@
 //! Fits of one energy with several seeds, a run folder each in the run's: the reverse KL has bad optima, and which a fit ends
 //! in is for its seed to say.
 
-use std::{ops::Range, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,15 +26,19 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
         check(run, &plan.settings)?;
     }
     let stop = StopRequest::default();
-    if plan.settings.restarts.get() == 1 {
+    let Some(seeds) = plan.settings.seeds() else {
         return learn::run::<EnergyTask>(plan, &stop);
-    }
+    };
+    let (first, count) = (plan.settings.training.seed, plan.settings.restarts.get());
+    ensure!(
+        first.checked_add(count as u64).is_some(),
+        "--seed {first} and --restarts {count}: there are no seeds beyond 2^64"
+    );
     // Nothing is written before all that the user gave is known to be good.
     let mut task = EnergyTask::open(plan.settings)?;
     task.settings_mut().make_saved()?;
     let settings = task.settings().clone();
     settings.training.backend.device()?;
-    let seeds = seeds(&settings)?;
     plan.settings = settings.clone();
     if let Some(run) = plan.resumed() {
         for seed in seeds.clone() {
@@ -129,14 +133,6 @@ fn check_fit(path: &Path, fit: &EnergySettings) -> Result<()> {
     Ok(())
 }
 
-fn seeds(settings: &EnergySettings) -> Result<Range<u64>> {
-    let (first, count) = (settings.training.seed, settings.restarts.get() as u64);
-    let end = first.checked_add(count).with_context(|| {
-        format!("--seed {first} and --restarts {count}: there are no seeds beyond 2^64")
-    })?;
-    Ok(first..end)
-}
-
 /// Whether a fit has all its epochs, and its pictures.
 fn is_whole(path: &Path, fit: &EnergySettings) -> Result<bool> {
     let Ok(run) = RunDir::open(path) else {
@@ -153,11 +149,12 @@ fn is_whole(path: &Path, fit: &EnergySettings) -> Result<bool> {
 fn conclude(run: RunDir, settings: &EnergySettings) -> Result<()> {
     let log_z = settings.energy.log_z();
     let mut distances = Vec::new();
-    for fit in run.clone().fits() {
+    for fit in run.clone().fits::<EnergySettings>()? {
+        let fit = fit?;
         let seed = fit.settings::<EnergySettings>()?.training.seed;
         match fit.best_row(MEASURED)? {
-            Some(row) => distances.push((log_z - row.valid_score(), seed)),
-            None => say(format_args!("seed {seed}: diverged in its first epoch")),
+            Some(row) if fit.has_weights() => distances.push((log_z - row.valid_score(), seed)),
+            _ => say(format_args!("seed {seed}: diverged in its first epoch")),
         }
     }
     distances.sort_by(|(a, _), (b, _)| a.total_cmp(b));

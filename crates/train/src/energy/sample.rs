@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    EnergySettings, EnergyTask, MEASURED,
+    EnergySettings, EnergyTask,
     evaluate::{AT_ONCE, log_density, noise},
     potential::{Grid, WINDOW},
 };
@@ -29,10 +29,11 @@ pub fn run(args: &SampleArgs, run: RunDir) -> Result<()> {
             ("--data-dir", args.place.data_dir.is_some()),
         ],
     )?;
-    let run = run.best_fit(MEASURED)?;
-    let mut settings: EnergySettings = run.settings()?;
-    args.place.apply_backend(&mut settings);
-    let trained = Trained::<EnergyTask>::load(&run, settings)?;
+    let here = |mut settings: EnergySettings| {
+        args.place.apply_backend(&mut settings);
+        settings
+    };
+    let (run, trained) = Trained::<EnergyTask>::of_best_fit(run, None, here)?;
     let Some(count) = args.count else {
         refuse(TaskName::Energy, &args.of_a_count())?;
         return draw(&run, &trained);

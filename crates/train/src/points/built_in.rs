@@ -62,6 +62,7 @@ impl BuiltIn {
         Table {
             columns: vec!["x".into(), "y".into()],
             context: Vec::new(),
+            has_names: true,
             numbers: (0..rows).flat_map(|_| self.point(&mut rng)).collect(),
         }
     }

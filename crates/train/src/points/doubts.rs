@@ -5,8 +5,10 @@
 //! all the more the more rows there are; that harms nothing while the steps are finer than what a flow can resolve, and so
 //! nothing is said of it. What is said of is told apart by how the ties lie, not by how many they are:
 //!
-//! - *few values*: [`FEW_VALUES`] at most, each of some rows. Numbers with two decimals have more wherever they spread over
-//!   half a unit or more; classes, grades and most counts have fewer.
+//! - *few values*: [`FEW_VALUES`] at most, each of some rows, or so many that most rows have. These are counted as
+//!   the equally frequent ones of which two rows agree as often: exponential numbers of whole steps, of a mean of 15, have 100
+//!   values, and are worth 30. Numbers with two decimals have more wherever they spread over half a unit or more; classes, grades
+//!   and most counts have fewer.
 //! - *a value that stands out*: of more than a hundredth of the rows, and several times as many as have the tenth most
 //!   frequent value. Rounding makes neighbouring values about as frequent, an atom, as of incomes that are zero, does not.
 //! - *copies of rows* that rounding does not explain. If it did, most pairs of rows that agree in one column of many values
@@ -41,8 +43,9 @@ const ONE_IN: usize = 100;
 /// by as much as a surface would make it.
 const MOST_COLUMNS: usize = 5;
 
-/// The part of the columns that points on a curve or a surface fill less than, by four standard errors. A surface in three
-/// fills 0.67, log-normal numbers in five are estimated at 0.87 ([`dimension`] is low where a density is uneven).
+/// The part of the columns that points on a curve or a surface fill less than, by four standard errors. A surface in four
+/// fills 0.75; log-normal numbers in five seem to fill less than all ([`dimension`] is low where a density is uneven), but more
+/// than this.
 const FILLED: f64 = 0.85;
 
 /// The middle half of a column's numbers, in standard deviations, below which these are a few far ones'; a Gaussian's have 1.35,
@@ -107,8 +110,10 @@ fn of_dimension(train: &Points) -> Option<String> {
         error: 0.0,
     };
     let given = given.unwrap_or(none);
-    let errors = 4.0 * (all.value * all.error).hypot(given.value * given.error);
-    let filled = all.value - given.value;
+    // Of neighbours that rounding puts at the same distance there seem to be more than there are columns.
+    let of_context = given.value.min(train.context_dim() as f64);
+    let errors = 4.0 * (all.value * all.error).hypot(of_context * given.error);
+    let filled = all.value - of_context;
     (filled + errors < FILLED * dim as f64).then(|| {
         format!(
             "the points fill {:.1} dimensions, of {dim}: they lie on a curve or a surface: a density of them \
@@ -129,7 +134,8 @@ fn of_tails(train: &Points, at: usize, column: &Column) -> Option<String> {
         format!(
             "in the column {name:?} the middle half of the numbers is {half:.0e} standard deviations wide, and one lies {most:.0} from \
              the mean: a few far ones are all that a flow sees of it, and most families diverge on them; take its logarithm or asinh, \
-             leave those rows out, or try --flow spline, which does not move them",
+             leave those rows out, or try --flow spline, which does not move them, or --lr-warm-up 500, by which others learn their \
+             scale before they move much",
             name = column.name,
         )
     })
@@ -205,12 +211,21 @@ fn of_column(train: &Points, at: usize, column: &Column) -> Option<String> {
     }
     let (most, value) = counts[0];
     let tenth = counts.get(9).map_or(0, |&(count, _)| count);
-    (most >= LEAST_COUNT && most * ONE_IN > rows && most > TIMES * tenth).then(|| {
-        format!(
+    if most >= LEAST_COUNT && most * ONE_IN > rows && most > TIMES * tenth {
+        return Some(format!(
             "in the column {name:?} {share} of the rows have the same value, {value}, and no others so many: a density of it has \
              no bound; leave these rows out, or the column with --columns, or add noise to it",
             share = percent(most, rows),
             value = shown(column.to_user(value.into()), column.std),
+        ));
+    }
+    let ties: u64 = counts.iter().map(|&(count, _)| pairs(count)).sum();
+    let worth = pairs(rows) as f64 / ties as f64;
+    (worth <= FEW_VALUES as f64 && ROWS_PER_VALUE as f64 * worth <= rows as f64).then(|| {
+        format!(
+            "the column {name:?} has {values} different values in {rows} rows, but rows agree as often as if there were {worth:.0}: \
+             a density of them has no bound, and a flow that finds spikes there says nothing of others; leave it out with \
+             --columns, make it a --context, or add noise of the width of its steps"
         )
     })
 }
@@ -326,20 +341,25 @@ mod tests {
             let x = normal(rng);
             vec![x, x * x]
         };
-        let sphere = |rng: &mut ChaCha8Rng| {
-            let point = [normal(rng), normal(rng), normal(rng)];
+        fn sphere<const DIM: usize>(rng: &mut ChaCha8Rng) -> Vec<f64> {
+            let point = [(); DIM].map(|()| normal(rng));
             let norm = point.map(|x| x * x).iter().sum::<f64>().sqrt();
             point.map(|x| x / norm).to_vec()
-        };
-        for said in [
+        }
+        for (which, said) in [
             rows(300, parabola, &[]),
             rows(5_000, parabola, &[]),
             rows(3_000, parabola, &["1"]),
-            rows(3_000, sphere, &[]),
-        ] {
+            rows(3_000, sphere::<3>, &[]),
+            rows(5_000, sphere::<4>, &[]),
+            rows(20_000, sphere::<4>, &[]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
             assert!(
                 said.len() == 1 && said[0].contains("on a curve or a surface"),
-                "{said:?}"
+                "{which}: {said:?}"
             );
         }
         let plane = |rng: &mut ChaCha8Rng| {
@@ -362,6 +382,10 @@ mod tests {
         };
         let skewed = |rng: &mut ChaCha8Rng| (0..5).map(|_| normal(rng).exp()).collect();
         let given = |rng: &mut ChaCha8Rng| vec![normal(rng), normal(rng).round(), normal(rng)];
+        let at_age = |rng: &mut ChaCha8Rng| {
+            let age = rng.random_range(2_000..6_000_u16);
+            vec![normal(rng), normal(rng), f64::from(age) / 100.0]
+        };
         for (which, said) in [
             rows(2_000, noisy, &[]),
             rows(2_000, noisy, &["1"]),
@@ -370,6 +394,7 @@ mod tests {
             rows(1_000, skewed, &[]),
             rows(20_000, skewed, &[]),
             rows(2_000, given, &["2"]),
+            rows(3_000, at_age, &["3"]),
         ]
         .into_iter()
         .enumerate()
@@ -473,6 +498,24 @@ mod tests {
             "{said:?}"
         );
         assert!(doubts(classes, &["2"]).is_empty());
+
+        // Whole numbers, of which most are the same few.
+        let waits: Vec<_> = (0..5_000)
+            .map(|_| vec![normal(rng), (-15.0 * rng.random::<f64>().ln()).floor()])
+            .collect();
+        let said = doubts(waits.clone(), &[]);
+        // tanh(1/30) of the pairs agree: they are worth 30 values, and of 4,000 rows 2 more or less by four standard errors.
+        let worth = |said: &str| {
+            let (_, worth) = said.split_once("as if there were ")?;
+            worth.split_once(':')?.0.parse().ok()
+        };
+        assert!(
+            said.len() == 1
+                && said[0].starts_with("the column \"2\" has ")
+                && worth(&said[0]).is_some_and(|worth: u32| (28..=32).contains(&worth)),
+            "{said:?}"
+        );
+        assert!(doubts(waits, &["2"]).is_empty());
 
         let incomes = (0..2_000).map(|i| vec![if i % 20 < 1 { 0.0 } else { normal(rng).exp() }]);
         let said = doubts(incomes.collect::<Vec<_>>(), &[]);

@@ -7,7 +7,7 @@ use csv::ByteRecord;
 use super::table::{MAX_NUMBERS, Place, Table, TableError};
 
 /// How many columns, or letters of a cell, a message names.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 
 /// What stands for a number that is missing, in small letters.
 const MISSING: [&str; 9] = ["", "-", ".", "?", "na", "n/a", "nan", "none", "null"];
@@ -168,6 +168,7 @@ impl Header {
         let table = Table {
             columns: labels(&columns),
             context: labels(&context),
+            has_names: self.has_names,
             numbers: Vec::new(),
         };
         let chosen = Chosen {
@@ -227,7 +228,7 @@ impl Header {
 }
 
 /// The first of `all` names.
-fn listed(names: &[String], all: usize) -> String {
+pub(super) fn listed(names: &[String], all: usize) -> String {
     let shown = &names[..names.len().min(SHOWN)];
     match all - shown.len() {
         0 => shown.join(", "),

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::header::{Header, is_decimal_comma, is_text};
+use super::header::{Header, SHOWN, is_decimal_comma, is_text, listed};
 use super::lines::{COMMENT, Lines, MAX_ROW_BYTES};
 use crate::data::SourceError;
 
@@ -183,6 +183,8 @@ pub(super) struct Table {
     pub(super) columns: Vec<String>,
     /// What those of the context are called.
     pub(super) context: Vec<String>,
+    /// Whether there is a header that names them.
+    pub(super) has_names: bool,
     /// Row by row: a point, then its context.
     pub(super) numbers: Vec<f64>,
 }
@@ -201,6 +203,24 @@ impl Table {
     /// The numbers of a row.
     pub(super) fn row(&self, row: usize) -> &[f64] {
         &self.numbers[row * self.width()..][..self.width()]
+    }
+
+    /// The first row, where it may be a header of numbers, as pandas writes of columns without names: whole ones from zero on,
+    /// no two alike, of columns that have no other whole ones.
+    pub(super) fn numbers_for_names(&self) -> Option<String> {
+        if self.has_names || self.rows() < 2 {
+            return None;
+        }
+        let (first, rest) = self.numbers.split_at(self.width());
+        let is_whole = |number: &f64| number.fract() == 0.0;
+        let mut sorted = first.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let is_header = first.iter().all(is_whole)
+            && sorted[0] >= 0.0
+            && sorted.windows(2).all(|pair| pair[0] < pair[1])
+            && !rest.iter().any(is_whole);
+        let names: Vec<String> = first.iter().map(f64::to_string).collect();
+        is_header.then(|| listed(&names[..names.len().min(SHOWN)], names.len()))
     }
 
     /// Reads a file. Without `columns` the points have all that are not `context`. Either are names of the header or, where

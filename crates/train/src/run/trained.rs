@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::{
     module::Module,
     store::ModuleRecord,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     learn::learner::Trainee,
     task::{Model, Settings, Task},
+    terminal::warn,
 };
 
 /// Everything that evaluation and pictures need.
@@ -39,6 +40,52 @@ impl<T: Task> Trained<T> {
     pub fn load(run: &RunDir, settings: T::Settings) -> Result<Self> {
         let device = settings.training().backend.device()?;
         Self::of_epoch(run, None, T::open(settings)?, device)
+    }
+
+    /// The model of a run as [`of_epoch`](Self::of_epoch) has it, with settings as they are `here`; of several fits that of the
+    /// best by validation whose weights can be had, and the run that it is of. Of what keeps a fit from being chosen, a
+    /// warning tells.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`](Self::load), and when none of several fits can be had.
+    pub fn of_best_fit(
+        run: RunDir,
+        epoch: Option<usize>,
+        here: impl Fn(T::Settings) -> T::Settings,
+    ) -> Result<(RunDir, Self)> {
+        let load = |fit: &RunDir, settings: T::Settings| {
+            let settings = here(settings);
+            let device = settings.training().backend.device()?;
+            let task = T::open(settings)?;
+            anyhow::Ok(Self::of_epoch(fit, epoch, task, device))
+        };
+        let settings: T::Settings = run.settings()?;
+        if settings.seeds().is_none() {
+            let trained = load(&run, settings)??;
+            return Ok((run, trained));
+        }
+        let pass_over = |error| warn(format_args!("warning: a fit is passed over: {error:#}"));
+        let mut fits = Vec::new();
+        for fit in run.clone().fits::<T::Settings>()? {
+            let read = |fit: RunDir| anyhow::Ok((score::<T>(&fit)?, fit.settings()?, fit));
+            match fit.and_then(read) {
+                Ok(fit) => fits.push(fit),
+                Err(error) => pass_over(error),
+            }
+        }
+        fits.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
+        for (_, settings, fit) in fits {
+            match load(&fit, settings)? {
+                // An epoch that is asked for is that of the best.
+                Err(error) if epoch.is_none() => pass_over(error),
+                trained => return Ok((fit, trained?)),
+            }
+        }
+        bail!(
+            "{}: none of its fits can be used, for the reasons above",
+            run.path().display()
+        )
     }
 
     /// The model as it was after `epoch`, without one the best, with the device and the data at hand.
@@ -71,6 +118,19 @@ impl<T: Task> Trained<T> {
             file,
         })
     }
+}
+
+/// What a fit has come to by validation at the epoch whose weights are taken.
+fn score<T: Task>(fit: &RunDir) -> Result<f64> {
+    let measured = T::Model::MEASURED;
+    let row = match fit.checkpoints().is_empty() && fit.model_file().is_file() {
+        true => fit.best_row(measured)?.with_context(|| {
+            let file = fit.metrics_file();
+            format!("{} has no epoch to compare fits by", file.display())
+        })?,
+        false => fit.best(measured)?,
+    };
+    Ok(row.valid_score())
 }
 
 /// `trainee` with the weights of the checkpoint of `epoch`.

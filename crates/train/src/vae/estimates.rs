@@ -23,7 +23,7 @@ use crate::{
     evaluation::{Split, figure, record},
     random::Purpose,
     run::ESTIMATES,
-    terminal::{bar, print},
+    terminal::{bar, say},
 };
 
 /// What is computed where nothing is asked for.
@@ -55,21 +55,21 @@ pub fn run(args: &EstimatesArgs) -> Result<()> {
         .collect::<Result<_>>()?;
     let picture = place(args)?;
     let mut series = Vec::new();
-    let mut told = Ok(());
+    let mut recorded = Ok(());
     for (subject, annealing) in zip(&subjects, ways) {
         let started = Instant::now();
         let estimates = subject.estimates(&samples, annealing, args)?;
         let heading = subject.heading(&args.of, started.elapsed().as_secs_f64());
         let rows = subject.rows(&estimates, args);
         let apart = if series.is_empty() { "" } else { "\n" };
-        told = told.and(print(format_args!("{apart}{heading}\n{}", Table(&rows))));
+        say(format_args!("{apart}{heading}\n{}", Table(&rows)));
         for row in &rows {
-            // What took long to compute is shown also where it cannot be written, and the other way round.
-            told = told.and(record(&subject.run, ESTIMATES, row));
+            // What took long to compute is shown also where it cannot be written.
+            recorded = recorded.and(record(&subject.run, ESTIMATES, row));
         }
         series.push((subject.name(), rows));
     }
-    told.and(write(&picture, &picture::draw(&series)))
+    recorded.and(write(&picture, &picture::draw(&series)))
 }
 
 /// Where the picture goes, if there is such a folder.
@@ -93,7 +93,8 @@ fn place(args: &EstimatesArgs) -> Result<PathBuf> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    print(format_args!("\nin {}", path.display()))
+    say(format_args!("\nin {}", path.display()));
+    Ok(())
 }
 
 /// The numbers of samples in order, each once.

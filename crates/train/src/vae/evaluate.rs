@@ -15,7 +15,7 @@ use crate::{
     evaluation::{Split, figure, record},
     run::{EVALUATIONS, RunDir, trained::Trained},
     task::Settings,
-    terminal::{bar, print},
+    terminal::{bar, say},
 };
 use report::{Evaluation, differences, to_json};
 
@@ -46,25 +46,25 @@ const SAMPLES: usize = 5_000;
 pub fn run(args: &EvaluateArgs) -> Result<()> {
     let subjects = open(&args.of, |all| all)?;
     let mut evaluations = Vec::new();
-    let mut told = Ok(());
+    let mut recorded = Ok(());
     for subject in &subjects {
         let evaluation = subject.evaluate(args)?;
         if !args.json {
             let apart = if evaluations.is_empty() { "" } else { "\n" };
-            told = told.and(print(format_args!("{apart}{evaluation}")));
+            say(format_args!("{apart}{evaluation}"));
         }
-        // What took long to compute is shown also where it cannot be written, and the other way round.
-        told = told.and(record(&subject.run, EVALUATIONS, &evaluation.row));
+        // What took long to compute is shown also where it cannot be written.
+        recorded = recorded.and(record(&subject.run, EVALUATIONS, &evaluation.row));
         evaluations.push(evaluation);
     }
     if args.json {
-        told = told.and(print(to_json(&evaluations)));
+        say(to_json(&evaluations));
     } else {
         for difference in differences(&evaluations) {
-            told = told.and(print(format_args!("\n{difference}")));
+            say(format_args!("\n{difference}"));
         }
     }
-    told
+    recorded
 }
 
 /// A run and the images that it is evaluated on.

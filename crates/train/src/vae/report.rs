@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::{
     cli::ReportArgs,
     report::folder::{self, Folder},
-    terminal::print,
+    terminal::say,
 };
 use table::Table;
 
@@ -30,13 +30,14 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     for (name, bytes) in &files {
         folder.write(name, bytes)?;
     }
-    print(table.to_markdown())?;
-    for command in table.missing() {
-        print(format_args!("not evaluated: {command}"))?;
+    say(table.to_markdown());
+    for missing in table.missing() {
+        say(format_args!("not evaluated: {missing}"));
     }
     let path = folder.path().display();
     let names = files.map(|(name, _)| name).join(", ");
-    print(format_args!("in {path}: {names}"))
+    say(format_args!("in {path}: {names}"));
+    Ok(())
 }
 
 /// The files of a report by their names; first the one that says whose report it is.

@@ -22,7 +22,7 @@ pub fn page(table: &Table, curves: &str) -> String {
     let missing: String = table
         .missing()
         .iter()
-        .map(|command| item(command))
+        .map(|missing| item(missing))
         .collect();
     let missing = match missing.is_empty() {
         true => missing,

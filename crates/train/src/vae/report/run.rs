@@ -30,6 +30,8 @@ pub struct Run {
     pub history: History,
     /// The epoch that `train evaluate` takes.
     pub best: Option<EpochRow>,
+    /// Whether it can.
+    pub has_weights: bool,
     /// Of a training that has ended, perhaps to be gone on with.
     pub summary: Option<Summary>,
     /// By number of samples: the last on the test images at the best epoch, with the run's own binarisation and noise
@@ -77,9 +79,7 @@ impl Run {
     fn read(run: &RunDir) -> Result<Self> {
         let settings: VaeSettings = run.settings()?;
         let history = History::load(&run.metrics_file(), MEASURED)?;
-        // What is kept without its checkpoints is finished.
-        let saved = run.checkpoints();
-        let best = history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch));
+        let best = run.best_row(MEASURED)?;
         let rows: Vec<Row> = run.evaluations()?;
         let all = rows.len();
         let taken = rows.into_iter().filter(|row| {
@@ -96,6 +96,7 @@ impl Run {
             name: run.path().display().to_string(),
             history,
             best,
+            has_weights: run.has_weights(),
             summary: run.summary()?,
             left_out: all - evaluations.len(),
             evaluations,

@@ -253,10 +253,16 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The commands that would fill the cells that are empty.
+    /// The commands that would fill the cells that are empty, and runs in which nothing is left to evaluate.
     pub fn missing(&self) -> Vec<String> {
         let mut commands = Vec::new();
-        for run in self.runs().filter(|run| run.best.is_some()) {
+        for run in self.runs() {
+            if !run.has_weights {
+                if run.evaluations.is_empty() {
+                    commands.push(format!("{} has no checkpoint", run.path.display()));
+                }
+                continue;
+            }
             let evaluate = format!("train evaluate {}", run.path.display());
             if self.samples.is_empty() {
                 commands.push(evaluate);

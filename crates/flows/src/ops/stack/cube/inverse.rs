@@ -1,4 +1,4 @@
-//! The inverse of the stack and its gradient, as they are derived at the top of `host/inverse.rs`; the root is that of
+//! The inverse of the stack and its gradient, as they are derived at the top of `host/planar/inverse.rs`; the root is that of
 //! `root.rs`.
 
 use burn_cubecl::cubecl::{self, prelude::*};

@@ -13,14 +13,14 @@
 #![allow(clippy::needless_range_loop)] // Lanes and layers go by their number.
 
 use super::{
-    lanes::{Block, add_inner, add_outer, dot, gather, scatter, sum},
-    stack::{Stack, sum_of_logs},
+    super::lanes::{Block, add_inner, add_outer, dot, gather, scatter, sum, sum_of_logs},
+    Planar,
 };
 
-impl Stack<'_> {
+impl Planar<'_> {
     /// A block in `L` lanes, with sums kept in `A` parts.
     #[inline(always)]
-    pub fn forward_block<const L: usize, const A: usize>(
+    pub fn forward<const L: usize, const A: usize>(
         &self,
         z: &[f32],
         block: Block,
@@ -42,12 +42,12 @@ impl Stack<'_> {
     }
 
     #[inline(always)]
-    pub fn forward_gradient_block<const L: usize, const A: usize>(
+    pub fn forward_gradients<const L: usize, const A: usize>(
         &self,
         z: &[f32],
         grad: &[f32],
         block: Block,
-        (of_z, of_layers): (&mut Vec<f32>, &mut [f32]),
+        (of_z, sums): (&mut Vec<f32>, &mut [f32]),
     ) {
         let dim = self.dim;
 
@@ -68,7 +68,7 @@ impl Stack<'_> {
         for k in (0..self.layers.len()).rev() {
             let (layer, t) = (&self.layers[k], &tanhs[k]);
             let (u_hat, w) = self.vectors(k);
-            let (of_u_hat, of_w, of_scalars) = self.of_layer(of_layers, k);
+            let (of_u_hat, of_w, of_scalars) = self.of_layer(sums, k);
 
             let mut of_a = dot::<L, A>(u_hat, &g);
             let mut of_p = [0.0; L];

@@ -1,7 +1,4 @@
-//! The mathematics of the stack of one owner.
-//!
-//! Rows go through all layers together, [`LANES`] at a time in the lanes of a vector, or singly where there are but a
-//! few; what a layer needs of z stays in the cache.
+//! Planar layers.
 //!
 //! Either direction hands back what the loss changes by û, w, b and p = 1 + w·û of a layer (`forward`, `inverse`).
 //! Here û = u + c w with x = w·u, s = ‖w‖² and c = (m(x) - x) / s takes them to u and w:
@@ -13,15 +10,18 @@
 
 #![allow(clippy::needless_range_loop)] // Lanes and layers go by their number.
 
+mod forward;
+mod inverse;
+
 use std::iter::zip;
 
 use burn_host::{
-    math::{exp, ln, ln_1p, sigmoid, softplus, tanh},
+    math::{exp, ln_1p, sigmoid, softplus, tanh},
     vectorized,
 };
 
 use super::{
-    Chunk,
+    OfOwner,
     lanes::{Block, dot, dot_product},
 };
 use crate::{
@@ -31,20 +31,11 @@ use crate::{
     math::LN_E_MINUS_1,
 };
 
-/// Rows that share a vector's lanes.
-///
-/// So many that the compiler leaves the loops over them loops, and makes those vectors: it would unroll shorter ones and
-/// then gather numbers along the dimensions.
-const LANES: usize = 64;
-
-/// Fewer rows than this go singly.
-const FEW: usize = 8;
-
 /// Layers whose parameters are made ready together.
 const AT_ONCE: usize = 64;
 
 /// The layers of one owner.
-pub struct Stack<'a> {
+pub struct Planar<'a> {
     pub dim: usize,
     /// `[layers, 2 dim + 1]`
     raw: &'a [f32],
@@ -92,20 +83,7 @@ impl PlanarConstraint {
     }
 }
 
-impl Chunk {
-    /// The block that starts at row `start` of the chunk, as wide as the lanes if enough is left to fill some.
-    #[inline(always)]
-    fn block(&self, start: usize) -> Block {
-        let left = self.len - start;
-        Block {
-            first: self.row(start),
-            stride: self.owners,
-            count: if left < FEW { 1 } else { left.min(LANES) },
-        }
-    }
-}
-
-impl<'a> Stack<'a> {
+impl<'a> Planar<'a> {
     /// From `raw: [layers, 2 dim + 1]`.
     pub fn new(raw: &'a [f32], dim: usize, constraint: PlanarConstraint) -> Self {
         let mut u_hat = vec![0.0; raw.len() / (2 * dim + 1) * dim];
@@ -129,30 +107,77 @@ impl<'a> Stack<'a> {
     #[inline(always)]
     pub fn of_layer<'b>(
         &self,
-        of_layers: &'b mut [f32],
+        sums: &'b mut [f32],
         k: usize,
     ) -> (&'b mut [f32], &'b mut [f32], &'b mut [f32]) {
         let numbers = 2 * self.dim + 2;
-        let (of_u_hat, rest) = of_layers[k * numbers..][..numbers].split_at_mut(self.dim);
+        let (of_u_hat, rest) = sums[k * numbers..][..numbers].split_at_mut(self.dim);
         let (of_w, of_scalars) = rest.split_at_mut(self.dim);
         (of_u_hat, of_w, of_scalars)
     }
 }
 
-/// Σ ln of what each layer's determinant is, in each lane.
-#[inline(always)]
-pub fn sum_of_logs<const L: usize>(mut dets: Vec<[f32; L]>) -> [f32; L] {
-    // All together: one lane alone would wait for each logarithm.
-    for det in dets.as_flattened_mut() {
-        *det = ln(*det);
+impl OfOwner for Planar<'_> {
+    /// Of each layer's û, w, b and p.
+    #[inline(always)]
+    fn sums(&self) -> usize {
+        self.layers.len() * (2 * self.dim + 2)
     }
-    let mut log_det = [0.0; L];
-    for log in dets {
-        for lane in 0..L {
-            log_det[lane] += log[lane];
+
+    #[inline(always)]
+    fn map<const L: usize, const A: usize>(
+        &self,
+        direction: Direction,
+        points: &[f32],
+        block: Block,
+        packed: &mut Vec<f32>,
+    ) {
+        match direction {
+            Direction::Forward => self.forward::<L, A>(points, block, packed),
+            Direction::Inverse => self.inverse::<L, A>(points, block, packed),
         }
     }
-    log_det
+
+    #[inline(always)]
+    fn gradients<const L: usize, const A: usize>(
+        &self,
+        direction: Direction,
+        (known, grad): (&[f32], &[f32]),
+        block: Block,
+        out: (&mut Vec<f32>, &mut [f32]),
+    ) {
+        match direction {
+            Direction::Forward => self.forward_gradients::<L, A>(known, grad, block, out),
+            Direction::Inverse => self.inverse_gradients::<L, A>(known, grad, block, out),
+        }
+    }
+
+    #[inline(always)]
+    fn to_raw(&self, sums: &[f32], grad_raw: &mut [f32]) {
+        let dim = self.dim;
+        for (k, layer) in self.layers.iter().enumerate() {
+            let (u, rest) = self.raw[k * (2 * dim + 1)..].split_at(dim);
+            let w = &rest[..dim];
+            let of_layer = &sums[k * (2 * dim + 2)..][..2 * dim + 2];
+            let (of_u_hat, rest) = of_layer.split_at(dim);
+            let (of_w, of_scalars) = rest.split_at(dim);
+            let (of_b, of_p) = (of_scalars[0], of_scalars[1]);
+
+            let of_c = dot_product(w, of_u_hat);
+            let [slope_in_x, slope_in_s] = layer.slopes_of_along_w;
+            let of_x = slope_in_x * of_c + layer.slope_of_p * of_p;
+            let twice_of_s = 2.0 * slope_in_s * of_c;
+
+            let grad = &mut grad_raw[k * (2 * dim + 1)..][..2 * dim + 1];
+            let (grad_u, rest) = grad.split_at_mut(dim);
+            let (grad_w, grad_b) = rest.split_at_mut(dim);
+            for d in 0..dim {
+                grad_u[d] = of_u_hat[d] + w[d] * of_x;
+                grad_w[d] = of_w[d] + layer.along_w * of_u_hat[d] + u[d] * of_x + w[d] * twice_of_s;
+            }
+            grad_b[0] = of_b;
+        }
+    }
 }
 
 impl Layer {
@@ -245,88 +270,5 @@ vectorized! {
             prepare_some(raw, u_hat, dim, constraint, &mut layers);
         }
         layers
-    }
-
-    /// The packed rows of a chunk.
-    pub fn map_chunk(
-        stack: &Stack<'_>,
-        points: &[f32],
-        chunk: Chunk,
-        direction: Direction,
-    ) -> Vec<f32> {
-        let mut packed = Vec::new();
-        let mut start = 0;
-        while start < chunk.len {
-            let block = chunk.block(start);
-            match (direction, block.count) {
-                (Direction::Forward, 1) => stack.forward_block::<1, 8>(points, block, &mut packed),
-                (Direction::Forward, _) => stack.forward_block::<LANES, 1>(points, block, &mut packed),
-                (Direction::Inverse, 1) => stack.inverse_block::<1, 8>(points, block, &mut packed),
-                (Direction::Inverse, _) => stack.inverse_block::<LANES, 1>(points, block, &mut packed),
-            }
-            start += block.count;
-        }
-        packed
-    }
-
-    /// The gradient of the rows of a chunk, `[rows, dim]`, and its share of that of each layer's û, w, b and p,
-    /// `[layers, 2 dim + 2]`; `known` is the points that went forward, or the packed rows of the inverse.
-    pub fn gradient_chunk(
-        stack: &Stack<'_>,
-        known: &[f32],
-        grad: &[f32],
-        chunk: Chunk,
-        direction: Direction,
-    ) -> (Vec<f32>, Vec<f32>) {
-        let mut of_points = Vec::with_capacity(chunk.len * stack.dim);
-        let mut of_layers = vec![0.0; stack.layers.len() * (2 * stack.dim + 2)];
-        let mut start = 0;
-        while start < chunk.len {
-            let block = chunk.block(start);
-            let out = (&mut of_points, &mut of_layers[..]);
-            match (direction, block.count) {
-                (Direction::Forward, 1) => stack.forward_gradient_block::<1, 8>(known, grad, block, out),
-                (Direction::Forward, _) => {
-                    stack.forward_gradient_block::<LANES, 1>(known, grad, block, out);
-                }
-                (Direction::Inverse, 1) => stack.inverse_gradient_block::<1, 8>(known, grad, block, out),
-                (Direction::Inverse, _) => {
-                    stack.inverse_gradient_block::<LANES, 1>(known, grad, block, out);
-                }
-            }
-            start += block.count;
-        }
-        (of_points, of_layers)
-    }
-
-    /// From the gradients of each layer's û, w, b and p, `[layers, 2 dim + 2]`, to those of u, w and b,
-    /// `[layers, 2 dim + 1]`.
-    pub fn to_raw(stack: &Stack<'_>, of_layers: &[f32], grad_raw: &mut [f32]) {
-        let dim = stack.dim;
-        for (k, layer) in stack.layers.iter().enumerate() {
-            let (u, rest) = stack.raw[k * (2 * dim + 1)..].split_at(dim);
-            let w = &rest[..dim];
-            let of_layer = &of_layers[k * (2 * dim + 2)..][..2 * dim + 2];
-            let (of_u_hat, rest) = of_layer.split_at(dim);
-            let (of_w, of_scalars) = rest.split_at(dim);
-            let (of_b, of_p) = (of_scalars[0], of_scalars[1]);
-
-            let of_c = dot_product(w, of_u_hat);
-            let [slope_in_x, slope_in_s] = layer.slopes_of_along_w;
-            let of_x = slope_in_x * of_c + layer.slope_of_p * of_p;
-            let twice_of_s = 2.0 * slope_in_s * of_c;
-
-            let grad = &mut grad_raw[k * (2 * dim + 1)..][..2 * dim + 1];
-            let (grad_u, rest) = grad.split_at_mut(dim);
-            let (grad_w, grad_b) = rest.split_at_mut(dim);
-            for d in 0..dim {
-                grad_u[d] = of_u_hat[d] + w[d] * of_x;
-                grad_w[d] = of_w[d]
-                    + layer.along_w * of_u_hat[d]
-                    + u[d] * of_x
-                    + w[d] * twice_of_s;
-            }
-            grad_b[0] = of_b;
-        }
     }
 }

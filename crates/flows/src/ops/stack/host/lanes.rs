@@ -4,6 +4,8 @@
 
 use std::iter::zip;
 
+use burn_host::math::ln;
+
 /// The rows that go side by side: `first`, and every `stride`-th after it.
 #[derive(Clone, Copy)]
 pub struct Block {
@@ -114,4 +116,39 @@ pub fn sum<const N: usize>(mut terms: [f32; N]) -> f32 {
         half /= 2;
     }
     terms[0]
+}
+
+/// Σ ln of each row, lane by lane.
+#[inline(always)]
+pub fn sum_of_logs<const L: usize>(mut numbers: Vec<[f32; L]>) -> [f32; L] {
+    // All together: one lane alone would wait for each logarithm.
+    for number in numbers.as_flattened_mut() {
+        *number = ln(*number);
+    }
+    let mut sums = [0.0; L];
+    for log in numbers {
+        for lane in 0..L {
+            sums[lane] += log[lane];
+        }
+    }
+    sums
+}
+
+/// x += y in each lane.
+#[inline(always)]
+pub fn add<const L: usize>(x: &mut [[f32; L]], y: &[[f32; L]]) {
+    for (x, y) in zip(x, y) {
+        for lane in 0..L {
+            x[lane] += y[lane];
+        }
+    }
+}
+
+#[inline(always)]
+pub fn negated<const L: usize>(x: &[[f32; L]]) -> Vec<[f32; L]> {
+    let mut x = x.to_vec();
+    for x in x.as_flattened_mut() {
+        *x = -*x;
+    }
+    x
 }

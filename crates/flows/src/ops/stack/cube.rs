@@ -1,6 +1,6 @@
-//! The planar stack as CubeCL kernels, for wgpu, cuda and the other cube backends.
+//! Planar layers as CubeCL kernels, for wgpu, cuda and the other cube backends.
 //!
-//! A unit takes one row through all layers. The gradients are those at the top of `host/forward.rs` and `host/stack.rs`; being linear, the step
+//! A unit takes one row through all layers. The gradients are those at the top of `host/planar/forward.rs` and `host/planar.rs`; being linear, the step
 //! from û to u and w is made row by row. Backward, as many of an owner's samples go side by side as there is memory for;
 //! those of the next launch add to theirs, and what went side by side is summed at the end.
 //!
@@ -19,7 +19,7 @@ use burn_cubecl::{
 };
 
 use self::inverse::{NEWTON_STEPS, inverse_backward_kernel, inverse_kernel};
-use super::{PlanarBackwardOps, PlanarOps, Sizes};
+use super::{Form, Layers, Sizes, StackBackwardOps, StackOps};
 use crate::{
     PlanarConstraint,
     map::Direction,
@@ -34,13 +34,28 @@ const SCRATCH: usize = 1 << 25;
 
 burn_host::fused_on!(Cube: "cube");
 
-/// Whether these parameters live on a cube backend and are of more layers than a kernel comes to the end of.
-pub fn is_too_long(raw: &burn::tensor::Tensor<3>) -> bool {
+/// Whether these parameters live on a cube backend, and there is no kernel for their layers, or one that would not come to
+/// the end of so many.
+pub fn lacks(raw: &burn::tensor::Tensor<3>, layers: Layers) -> bool {
+    if !is_fused(raw) {
+        return false;
+    }
+    let Layers::Planar(_) = layers else {
+        return true;
+    };
     let [_, layers, numbers] = raw.dims();
     // Backward takes 4 rounds a dimension of a layer and 2 a layer, and copies z and its gradient. The inverse takes 2 a
     // dimension, but has its root to find.
-    let rounds = layers * (2 * numbers + NEWTON_STEPS) + numbers - 1;
-    is_fused(raw) && rounds > ROUNDS
+    layers * (2 * numbers + NEWTON_STEPS) + numbers - 1 > ROUNDS
+}
+
+impl Form {
+    fn constraint(self) -> PlanarConstraint {
+        match self.layers {
+            Layers::Planar(constraint) => constraint,
+            other => unreachable!("no kernel for {other:?}"),
+        }
+    }
 }
 
 impl Sizes {
@@ -51,18 +66,13 @@ impl Sizes {
     }
 }
 
-impl PlanarOps for CubeBackend {
-    fn planar(
-        raw: FloatTensor<Self>,
-        points: FloatTensor<Self>,
-        constraint: PlanarConstraint,
-        direction: Direction,
-    ) -> FloatTensor<Self> {
-        let sizes = Sizes::of(&raw.shape(), &points.shape());
+impl StackOps for CubeBackend {
+    fn stack(raw: FloatTensor<Self>, points: FloatTensor<Self>, form: Form) -> FloatTensor<Self> {
+        let sizes = Sizes::of(&raw.shape(), &points.shape(), form);
         let (raw, points) = (into_contiguous(raw), into_contiguous(points));
-        let packed = empty_like(&points, sizes.packed(direction));
+        let packed = empty_like(&points, sizes.packed());
         let units = CubeDim::new_1d(UNITS);
-        let launch = match direction {
+        let launch = match form.direction {
             Direction::Forward => forward_kernel::launch,
             Direction::Inverse => inverse_kernel::launch,
         };
@@ -74,26 +84,26 @@ impl PlanarOps for CubeBackend {
             raw.into_tensor_arg(),
             points.into_tensor_arg(),
             packed.clone().into_tensor_arg(),
-            constraint,
+            form.constraint(),
         );
         packed
     }
 }
 
-impl PlanarBackwardOps for CubeBackend {
-    fn planar_backward(
+impl StackBackwardOps for CubeBackend {
+    fn stack_backward(
         raw: FloatTensor<Self>,
         known: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        constraint: PlanarConstraint,
-        direction: Direction,
+        form: Form,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let sizes = Sizes::of(&raw.shape(), &known.shape());
+        let sizes = Sizes::of(&raw.shape(), &known.shape(), form);
         let Sizes {
             owners,
             layers,
             dim,
             rows,
+            ..
         } = sizes;
         let at_once = sizes.at_once();
         let (raw, known, grad) = (
@@ -103,11 +113,11 @@ impl PlanarBackwardOps for CubeBackend {
         );
         let shape = raw.shape();
         let units = CubeDim::new_1d(UNITS);
-        let launch = match direction {
+        let launch = match form.direction {
             Direction::Forward => backward_kernel::launch,
             Direction::Inverse => inverse_backward_kernel::launch,
         };
-        let seen = match direction {
+        let seen = match form.direction {
             Direction::Forward => {
                 empty_like(&known, Shape::new([at_once * owners, layers, dim + 1]))
             }
@@ -131,7 +141,7 @@ impl PlanarBackwardOps for CubeBackend {
                 grad_raw.clone().into_tensor_arg(),
                 grad_points.clone().into_tensor_arg(),
                 first,
-                constraint,
+                form.constraint(),
             );
         }
         let grad_raw = match at_once {
@@ -360,8 +370,10 @@ mod tests {
         let sizes = |owners, samples| Sizes {
             owners,
             layers: 80,
-            dim: 40,
+            numbers: 81,
             rows: owners * samples,
+            dim: 40,
+            width: 41,
         };
         let kept =
             |sizes: Sizes| sizes.at_once() * sizes.owners * sizes.layers * (3 * sizes.dim + 2);

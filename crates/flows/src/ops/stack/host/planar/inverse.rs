@@ -20,15 +20,15 @@
 use burn_host::math::tanh;
 
 use super::{
-    lanes::{Block, add_inner, add_outer, dot, gather, scatter, sum},
-    stack::{Stack, sum_of_logs},
+    super::lanes::{Block, add_inner, add_outer, dot, gather, scatter, sum, sum_of_logs},
+    Planar,
 };
 use crate::root::lanes::root;
 
-impl Stack<'_> {
+impl Planar<'_> {
     /// A block in `L` lanes, with sums kept in `A` parts.
     #[inline(always)]
-    pub fn inverse_block<const L: usize, const A: usize>(
+    pub fn inverse<const L: usize, const A: usize>(
         &self,
         y: &[f32],
         block: Block,
@@ -62,12 +62,12 @@ impl Stack<'_> {
 
     /// `known` is what the inverse came to, packed.
     #[inline(always)]
-    pub fn inverse_gradient_block<const L: usize, const A: usize>(
+    pub fn inverse_gradients<const L: usize, const A: usize>(
         &self,
         known: &[f32],
         grad: &[f32],
         block: Block,
-        (of_y, of_layers): (&mut Vec<f32>, &mut [f32]),
+        (of_y, sums): (&mut Vec<f32>, &mut [f32]),
     ) {
         let dim = self.dim;
         let width = dim + 1 + self.layers.len();
@@ -77,7 +77,7 @@ impl Stack<'_> {
         let h = gather::<L>(&grad[dim..], width, 1, block)[0];
         for (k, layer) in self.layers.iter().enumerate() {
             let (u_hat, w) = self.vectors(k);
-            let (of_u_hat, of_w, of_scalars) = self.of_layer(of_layers, k);
+            let (of_u_hat, of_w, of_scalars) = self.of_layer(sums, k);
 
             let t = &tanhs[k];
             // From here on y of this layer.
