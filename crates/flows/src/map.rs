@@ -28,7 +28,7 @@ pub enum ScalarMap {
 pub(crate) const LARGEST_LOG_SCALE: f64 = 5.0;
 
 /// Which way through a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     Forward,
     Inverse,

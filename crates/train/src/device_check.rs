@@ -4,10 +4,10 @@
 //! that a training uses is computed on the device and on the CPU, with the same random numbers.
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Device, Gradients, Tensor, TensorData, activation::sigmoid},
 };
-use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint};
+use burn_flows::{Bijection, CouplingConfig, FlowConfig, Planar, PlanarConstraint, ScalarMap};
 use flow_vae::{Activation, Likelihood, Vae, VaeConfig};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
@@ -19,7 +19,7 @@ struct Operation {
     run: fn(&Device) -> Vec<Vec<f32>>,
 }
 
-const OPERATIONS: [Operation; 6] = [
+const OPERATIONS: [Operation; 7] = [
     Operation {
         name: "products of matrices",
         run: products,
@@ -35,6 +35,10 @@ const OPERATIONS: [Operation; 6] = [
     Operation {
         name: "planar layers and their gradients",
         run: planar,
+    },
+    Operation {
+        name: "maps of one number and their gradients",
+        run: maps,
     },
     Operation {
         name: "a training step of a small VAE",
@@ -144,6 +148,45 @@ fn planar(device: &Device) -> Vec<Vec<f32>> {
         numbers(raw.grad(&gradients).expect("a leaf")),
         numbers(z.grad(&gradients).expect("a leaf")),
     ]
+}
+
+/// Of coupling layers, in both directions.
+fn maps(device: &Device) -> Vec<Vec<f32>> {
+    let (rows, dim) = (33, 5);
+    let device = &device.clone().autodiff();
+    let layers = [ScalarMap::Additive, ScalarMap::Affine, ScalarMap::Spline(8)].map(|map| {
+        let hidden = vec![];
+        CouplingConfig { map, hidden }.into()
+    });
+    let flow = FlowConfig::new(dim, layers.into()).init(device);
+    let flow = flow.map(&mut Normal(12));
+    let z = normal([rows, dim], 7, device).require_grad();
+    let [there, back] = [flow.forward(z.clone(), None), flow.inverse(z.clone(), None)];
+    let loss = ((there.value.clone() - back.value.clone()) * normal([rows, dim], 8, device)).sum()
+        + ((there.log_det.clone() - back.log_det.clone()) * normal([rows], 9, device)).sum();
+    let gradients = loss.backward();
+    let mut all = AllGradients {
+        gradients: &gradients,
+        numbers: vec![
+            numbers(there.value),
+            numbers(there.log_det),
+            numbers(back.value),
+            numbers(back.log_det),
+            numbers(z.grad(&gradients).expect("a leaf")),
+        ],
+    };
+    flow.visit(&mut all);
+    all.numbers
+}
+
+/// Normal numbers for all weights, of seeds from this one on: the same on every device.
+struct Normal(u64);
+
+impl ModuleMapper for Normal {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.0 += 1;
+        param.map(|weights| normal(weights.dims(), self.0, &weights.device()).require_grad())
+    }
 }
 
 fn step(likelihood: Likelihood, device: &Device) -> Vec<Vec<f32>> {

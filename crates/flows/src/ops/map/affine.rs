@@ -2,6 +2,8 @@
 
 #![allow(clippy::needless_range_loop)] // Lanes go by their number.
 
+#[cfg(feature = "cube")]
+use burn_cubecl::cubecl::{self, prelude::*};
 use burn_host::math::exp;
 
 use super::formulas::{Formulas, LANES, Lanes, weights};
@@ -52,8 +54,9 @@ impl Formulas for Additive {
 pub struct Affine;
 
 /// s, and 1 / (1 + |a| / 5), whose square is ds/da.
+#[cfg_attr(feature = "cube", cube)]
 #[inline(always)]
-fn log_scale(a: f32) -> (f32, f32) {
+pub fn log_scale(a: f32) -> (f32, f32) {
     let part = 1.0 / (1.0 + a.abs() * (1.0 / LARGEST_LOG_SCALE as f32));
     (a * part, part)
 }

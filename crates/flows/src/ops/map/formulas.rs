@@ -1,5 +1,8 @@
 //! What a map of one number says of itself, for many numbers side by side.
 
+#[cfg(feature = "cube")]
+use burn_cubecl::cubecl::{self, prelude::*};
+
 use crate::map::Direction;
 
 /// Numbers side by side: so many that the compiler leaves the loops over them loops, and makes those vectors.
@@ -61,12 +64,24 @@ pub fn weights(
     slope_of_log: f32,
 ) -> (f32, f32, f32) {
     match direction {
-        Direction::Forward => (g * slope + h * slope_of_log, g, h),
-        Direction::Inverse => {
-            let of_y = (g - h * slope_of_log) / slope;
-            (of_y, -of_y, -h)
-        }
+        Direction::Forward => forward_weights(g, h, slope, slope_of_log),
+        Direction::Inverse => inverse_weights(g, h, slope, slope_of_log),
     }
+}
+
+/// Those of the map.
+#[cfg_attr(feature = "cube", cube)]
+#[inline(always)]
+pub fn forward_weights(g: f32, h: f32, slope: f32, slope_of_log: f32) -> (f32, f32, f32) {
+    (g * slope + h * slope_of_log, g, h)
+}
+
+/// Those of its inverse.
+#[cfg_attr(feature = "cube", cube)]
+#[inline(always)]
+pub fn inverse_weights(g: f32, h: f32, slope: f32, slope_of_log: f32) -> (f32, f32, f32) {
+    let of_y = (g - h * slope_of_log) / slope;
+    (of_y, -of_y, -h)
 }
 
 /// Rows of numbers into lanes, a row a lane.

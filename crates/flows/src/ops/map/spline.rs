@@ -1,17 +1,19 @@
-//! The rational-quadratic spline, whose equations stand in `map/spline.rs`.
+//! The rational-quadratic spline, whose equations stand in `map/spline.rs`, in lanes.
 //!
-//! With n = s ξ² + d_k ξ (1 - ξ) and m = d_k+1 ξ² + 2 s ξ (1 - ξ) + d_k (1 - ξ)², y = y_k + h n / c and
-//! ℓ = 2 ln s + ln m - 2 ln c. A gradient goes back through these to the bin, and from it to all widths and heights: x_k is
-//! the sum of the widths before, and a softmax hands ∂L/∂p on as p_i (∂L/∂p_i - Σ p_j ∂L/∂p_j).
+//! A gradient goes back to the bin (`bin.rs`), and from it to all widths and heights: x_k is the sum of the widths before, and a
+//! softmax hands ∂L/∂p on as p_i (∂L/∂p_i - Σ p_j ∂L/∂p_j).
 
 #![allow(clippy::needless_range_loop)] // Lanes go by their number.
 
 use burn_host::math::{exp, ln, sigmoid, softplus};
 
-use super::formulas::{Formulas, LANES, Lanes, weights};
+use super::{
+    bin::{Bin, Place},
+    formulas::{Formulas, LANES, Lanes, weights},
+};
 use crate::map::{
     Direction,
-    spline::{BOUND, LEAST, SLOPE_1, TINY},
+    spline::{BOUND, LEAST, SLOPE_1},
 };
 
 #[derive(Clone, Copy)]
@@ -29,28 +31,6 @@ struct Bins {
     /// What softplus makes the slopes of, where they are not those of the ends.
     left: Lanes,
     right: Lanes,
-}
-
-/// A bin, and where in it.
-#[derive(Clone, Copy)]
-struct Bin {
-    x: f32,
-    y: f32,
-    width: f32,
-    height: f32,
-    left: f32,
-    right: f32,
-}
-
-/// What y and ℓ are made of.
-#[derive(Clone, Copy)]
-struct At {
-    xi: f32,
-    around: f32,
-    s: f32,
-    c: f32,
-    n: f32,
-    m: f32,
 }
 
 impl Spline {
@@ -157,54 +137,10 @@ impl Bins {
     }
 }
 
-impl Bin {
-    /// At ξ, which is kept between 0 and 1.
-    #[inline(always)]
-    fn at(self, xi: f32) -> At {
-        let xi = if xi < 0.0 { 0.0 } else { xi };
-        let xi = if xi > 1.0 { 1.0 } else { xi };
-        let rest = 1.0 - xi;
-        let around = xi * rest;
-        let s = self.height / self.width;
-        At {
-            xi,
-            around,
-            s,
-            c: s + (self.left + self.right - 2.0 * s) * around,
-            n: s * xi * xi + self.left * around,
-            m: self.right * xi * xi + 2.0 * s * around + self.left * rest * rest,
-        }
-    }
-
-    #[inline(always)]
-    fn forward(self, x: f32) -> At {
-        self.at((x - self.x) / self.width)
-    }
-
-    #[inline(always)]
-    fn inverse(self, y: f32) -> At {
-        let s = self.height / self.width;
-        let e = self.left + self.right - 2.0 * s;
-        let q = y - self.y;
-        let q = if q < 0.0 { 0.0 } else { q };
-        let b = self.height * self.left - q * e;
-        let a = self.height * (s - self.left) + q * e;
-        let square = b * b + 4.0 * s * q * a;
-        let square = if square < TINY as f32 {
-            TINY as f32
-        } else {
-            square
-        };
-        self.at(2.0 * s * q / (b + square.sqrt()))
-    }
-}
-
-impl At {
-    /// ℓ
-    #[inline(always)]
-    fn log_slope(self) -> f32 {
-        ln(self.m) + 2.0 * ln(self.s / self.c)
-    }
+/// ℓ
+#[inline(always)]
+fn log_slope_at(place: &Place) -> f32 {
+    ln(place.m) + 2.0 * ln(place.s / place.c)
 }
 
 /// Not "at most the bound": a NaN is outside, and stays what it is.
@@ -235,12 +171,12 @@ impl Formulas for Spline {
             let bin = bins.bin(lane, last);
             let (inside, nats) = match direction {
                 Direction::Forward => {
-                    let at = bin.forward(at[lane]);
-                    (bin.y + bin.height * at.n / at.c, at.log_slope())
+                    let place = bin.at_x(at[lane]);
+                    (bin.y_of(&place), log_slope_at(&place))
                 }
                 Direction::Inverse => {
-                    let at = bin.inverse(at[lane]);
-                    (bin.x + at.xi * bin.width, -at.log_slope())
+                    let place = bin.at_y(at[lane]);
+                    (bin.x_of(&place), -log_slope_at(&place))
                 }
             };
             let is_inside = is_inside(at[lane]);
@@ -281,21 +217,8 @@ impl Formulas for Spline {
         };
         for lane in 0..LANES {
             let bin = bins.bin(lane, last);
-            let At {
-                xi,
-                around,
-                s,
-                c,
-                n,
-                m,
-            } = bin.forward(inside[lane]);
-            let rest = 1.0 - xi;
-            let (e, turn) = (bin.left + bin.right - 2.0 * s, 1.0 - 2.0 * xi);
-            let (slope, of_m_by_xi) = (
-                s * s * m / (c * c),
-                2.0 * (bin.right * xi + s * turn - bin.left * rest),
-            );
-            let slope_of_log = (of_m_by_xi / m - 2.0 * e * turn / c) / bin.width;
+            let place = bin.at_x(inside[lane]);
+            let (slope, slope_of_log) = (bin.slope(&place), bin.slope_of_log(&place));
             let is_inside = is_inside(x[lane]);
             let (slope, slope_of_log) = if is_inside {
                 (slope, slope_of_log)
@@ -306,23 +229,13 @@ impl Formulas for Spline {
             of_input[lane] = input;
             let (g, h) = if is_inside { (g, h) } else { (0.0, 0.0) };
 
-            let of_n = g * bin.height / c;
-            let of_c = -(of_n * n + 2.0 * h) / c;
-            let of_m = h / m;
-            let of_around = 2.0 * s * of_m + bin.left * of_n + e * of_c;
-            let of_xi = of_m * 2.0 * (bin.right * xi - bin.left * rest)
-                + of_n * 2.0 * s * xi
-                + of_around * turn;
-            let of_s =
-                2.0 * h / s + of_m * 2.0 * around + of_n * xi * xi + of_c * (1.0 - 2.0 * around);
-            of.x[lane] = -of_xi / bin.width;
-            of.y[lane] = g;
-            of.width[lane] = -(of_s * s + of_xi * xi) / bin.width;
-            of.height[lane] = g * n / c + of_s / bin.width;
-            let of_left = of_m * rest * rest + (of_n + of_c) * around;
-            let of_right = of_m * xi * xi + of_c * around;
-            of.left[lane] = of_left * sigmoid(bins.left[lane] + SLOPE_1 as f32);
-            of.right[lane] = of_right * sigmoid(bins.right[lane] + SLOPE_1 as f32);
+            let of_bin = bin.gradient(&place, g, h);
+            of.x[lane] = of_bin.x;
+            of.y[lane] = of_bin.y;
+            of.width[lane] = of_bin.width;
+            of.height[lane] = of_bin.height;
+            of.left[lane] = of_bin.left * sigmoid(bins.left[lane] + SLOPE_1 as f32);
+            of.right[lane] = of_bin.right * sigmoid(bins.right[lane] + SLOPE_1 as f32);
         }
         for k in 0..self.bins {
             for (to, before, here) in [(k, &of.x, &of.width), (self.bins + k, &of.y, &of.height)] {

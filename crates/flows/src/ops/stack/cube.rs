@@ -16,24 +16,21 @@ use burn_cubecl::{
     CubeBackend,
     cubecl::{self, calculate_cube_count_elemwise, prelude::*},
     kernel::into_contiguous,
-    ops::numeric::empty_device,
-    tensor::CubeTensor,
 };
 
 use self::inverse::{NEWTON_STEPS, inverse_backward_kernel, inverse_kernel};
 use super::{Form, Layers, Sizes, StackBackwardOps, StackOps};
-use crate::{PlanarConstraint, map::Direction};
-
-/// Units of a cube: few, so that a small batch is spread over the device too.
-const UNITS: u32 = 32;
+use crate::{
+    PlanarConstraint,
+    map::Direction,
+    ops::kernel::{
+        ROUNDS, UNITS, address_type, at_least, empty_like, log1p, sigmoid, softplus, tanh,
+    },
+};
 
 /// Numbers that a backward pass may keep, but for those of one sample an owner: 128 MiB. That is 3,400 rows of 80 layers
 /// in 40 dimensions.
 const SCRATCH: usize = 1 << 25;
-
-/// Mesa's software driver leaves a shader after so many rounds of all its loops together, without a word (llvmpipe's
-/// `LP_MAX_TGSI_LOOP_ITERATIONS`, seen in 22.3).
-const ROUNDS: usize = 65_535;
 
 burn_host::fused_on!(Cube: "cube");
 
@@ -67,12 +64,6 @@ impl Sizes {
         let a_row = self.layers * (3 * self.dim + 2);
         (SCRATCH / (self.owners * a_row)).clamp(1, self.rows / self.owners)
     }
-}
-
-/// What indexes the largest of these tensors.
-fn address_type<const N: usize>(tensors: [&CubeTensor; N]) -> AddressType {
-    let each = tensors.map(CubeTensor::required_address_type);
-    each.into_iter().max().unwrap_or_default()
 }
 
 impl StackOps for CubeBackend {
@@ -159,10 +150,6 @@ impl StackBackwardOps for CubeBackend {
         };
         (Self::float_reshape(grad_raw, shape), grad_points)
     }
-}
-
-fn empty_like(tensor: &CubeTensor, shape: Shape) -> CubeTensor {
-    empty_device::<f32>(tensor.client.clone(), tensor.device.clone(), shape)
 }
 
 #[cube(launch, address_type = "dynamic")]
@@ -368,64 +355,10 @@ fn unless_w_is_zero(squared_norm: f32, x: f32, at_zero: f32) -> f32 {
     select(squared_norm < 1e-18, at_zero, x)
 }
 
-/// The larger of x and `least`, and NaN where x is, which WGSL's max may swallow.
-#[cube]
-fn at_least(x: f32, least: f32) -> f32 {
-    select(x < least, least, x)
-}
-
 /// det ∂f/∂z where tanh(w·z + b) is `t`.
 #[cube]
 fn det(t: f32, one_plus_wu_hat: f32) -> f32 {
     t * t + one_plus_wu_hat * (1.0 - t * t)
-}
-
-/// tanh x; WGSL promises no relative accuracy near 0, and û, which it multiplies, can be large.
-#[cube]
-fn tanh(x: f32) -> f32 {
-    let e = (-(x.abs() + x.abs())).exp();
-    let far = (-e + 1.0) / (e + 1.0);
-    // As burn-host's.
-    let x2 = x * x;
-    let near = x2 * f32::new(-5.704_988_7e-3) + 2.063_909e-2;
-    let near = x2 * near - 5.373_971_6e-2;
-    let near = x2 * near + 1.333_144_2e-1;
-    let near = x2 * near - 3.333_328e-1;
-    let near = x2 * near * x + x;
-    select(x.abs() < 0.625, near, select(x < 0.0, -far, far))
-}
-
-/// 1 / (1 + e^-x), without overflow.
-#[cube]
-fn sigmoid(x: f32) -> f32 {
-    let e = (-x.abs()).exp();
-    select(x < 0.0, e, 1.0) / (1.0 + e)
-}
-
-/// ln(1 + e^x), to the last digits of both tails.
-#[cube]
-fn softplus(x: f32) -> f32 {
-    at_least(x, 0.0) + log1p_series((-x.abs()).exp())
-}
-
-/// ln(1 + x) for x > -1.
-#[cube]
-fn log1p(x: f32) -> f32 {
-    select(x.abs() < 0.25, log1p_series(x), (1.0 + x).ln())
-}
-
-/// ln(1 + x) = 2 artanh(s) = 2 s (1 + s²/3 + s⁴/5 + …) with s = x / (2 + x), for x in [-0.25, 1].
-#[cube]
-fn log1p_series(x: f32) -> f32 {
-    let s = x / (2.0 + x);
-    let s2 = s * s;
-    let sum = s2 * f32::new(0.066_666_67) + 0.076_923_08;
-    let sum = s2 * sum + 0.090_909_09;
-    let sum = s2 * sum + 0.111_111_11;
-    let sum = s2 * sum + 0.142_857_15;
-    let sum = s2 * sum + 0.2;
-    let sum = s2 * sum + 0.333_333_34;
-    2.0 * s * (1.0 + s2 * sum)
 }
 
 #[cfg(test)]
