@@ -271,6 +271,7 @@ fn every_family_is_fitted_and_judged_by_the_right_points() {
         "maf",
         "spline",
         "spline-autoregressive",
+        "naf",
     ] {
         let flags = "--points pinwheel --layers 2 --epochs 2 --batch-size 1000";
         at.train(&format!("density {flags} --flow {flow} --output {flow}"))

@@ -65,6 +65,8 @@ fn families(dim: usize) -> Vec<(&'static str, FlowConfig)> {
         ("iaf, spline", iaf(ScalarMap::Spline(4))),
         ("maf", maf(ScalarMap::Affine)),
         ("maf, spline", maf(ScalarMap::Spline(4))),
+        ("sigmoidal coupling", coupling(ScalarMap::Sigmoidal(4))),
+        ("naf", maf(ScalarMap::Sigmoidal(4))),
         ("permutation", of(PermutationConfig::Random.into())),
         ("rotation", of(RotationConfig {}.into())),
         ("lu-linear", of(LuLinearConfig {}.into())),

@@ -53,6 +53,7 @@ fn every_flow_is_resumed_and_evaluated() {
         "realnvp --flow-hidden 5",
         "iaf",
         "spline --flow-bins 3",
+        "naf --flow-sigmoids 3",
     ] {
         let flags = format!("--flow {flow}");
         let at = Place::with_run(&flags);

@@ -37,6 +37,8 @@ pub enum FlowName {
     Spline,
     /// Masked autoregressive layers by rational-quadratic splines (--flow-hidden, --flow-bins)
     SplineAutoregressive,
+    /// Neural autoregressive layers, masked ones by sums of sigmoids (--flow-hidden, --flow-sigmoids)
+    Naf,
 }
 
 /// Which flow: a family, how many layers of it, and what some of the families take.
@@ -53,12 +55,16 @@ pub struct FlowSettings {
     /// Bins of a spline.
     #[serde(default)]
     pub flow_bins: Option<NonZeroUsize>,
+    /// Sigmoids of a sum of them.
+    #[serde(default)]
+    pub flow_sigmoids: Option<NonZeroUsize>,
 }
 
 // Sizes of ours, where nothing else is asked for.
 const HIDDEN: [usize; 2] = [64, 64];
 const VECTORS: usize = 8;
 const BINS: usize = 8;
+const SIGMOIDS: usize = 8;
 
 /// Layers that take some minutes to build where each is a network of its own.
 const MOST_LAYERS: usize = 1_000_000;
@@ -74,6 +80,7 @@ impl FlowSettings {
             flow_hidden: None,
             flow_vectors: None,
             flow_bins: None,
+            flow_sigmoids: None,
         }
     }
 
@@ -91,6 +98,7 @@ impl FlowSettings {
             .flow_vectors
             .map_or(VECTORS.min(dim), NonZeroUsize::get);
         let bins = self.flow_bins.map_or(BINS, NonZeroUsize::get);
+        let sigmoids = self.flow_sigmoids.map_or(SIGMOIDS, NonZeroUsize::get);
         let sylvester = |basis| FlowConfig::sylvester(dim, layers, basis);
         let masked = |map| FlowConfig::masked_autoregressive(dim, layers, map, &hidden);
         // Of one number nothing is left to couple it with: what it is given, if anything, says all.
@@ -118,6 +126,7 @@ impl FlowSettings {
             FlowName::Maf => masked(ScalarMap::Affine),
             FlowName::Spline => coupling(ScalarMap::Spline(bins)),
             FlowName::SplineAutoregressive => masked(ScalarMap::Spline(bins)),
+            FlowName::Naf => masked(ScalarMap::Sigmoidal(sigmoids)),
         }
     }
 
@@ -170,6 +179,11 @@ impl FlowSettings {
             ),
             ("--flow-vectors", self.flow_vectors.is_some(), has_vectors),
             ("--flow-bins", self.flow_bins.is_some(), has_bins),
+            (
+                "--flow-sigmoids",
+                self.flow_sigmoids.is_some(),
+                flow == FlowName::Naf,
+            ),
         ] {
             ensure!(
                 is_taken || !is_given,
@@ -201,6 +215,7 @@ impl FlowName {
                 | Self::Maf
                 | Self::Spline
                 | Self::SplineAutoregressive
+                | Self::Naf
         )
     }
 

@@ -285,7 +285,12 @@ mod tests {
     /// larger weights make, its rounding shows: 1e-3 of the largest gradient with twice these.)
     #[test]
     fn one_pass_is_as_good_as_one_for_each_coordinate() {
-        let maps = [ScalarMap::Additive, ScalarMap::Affine, ScalarMap::Spline(4)];
+        let maps = [
+            ScalarMap::Additive,
+            ScalarMap::Affine,
+            ScalarMap::Spline(4),
+            ScalarMap::Sigmoidal(4),
+        ];
         for (map, hidden) in maps.iter().flat_map(|map| {
             // Fewer units than coordinates, more, and none.
             [vec![], vec![3], vec![8, 8], vec![7, 20, 5]].map(|hidden| (*map, hidden))

@@ -116,7 +116,7 @@ pub fn map_points(
         return None;
     }
     #[cfg(feature = "cube")]
-    if cube::is_too_long(points) {
+    if cube::lacks(points, map) {
         return None;
     }
     let (points, raw) = (points.clone().into_dispatch(), raw.clone().into_dispatch());
@@ -236,12 +236,14 @@ mod tests {
 
     use super::*;
 
-    const MAPS: [ScalarMap; 5] = [
+    const MAPS: [ScalarMap; 7] = [
         ScalarMap::Additive,
         ScalarMap::Affine,
         ScalarMap::Spline(1),
         ScalarMap::Spline(2),
         ScalarMap::Spline(8),
+        ScalarMap::Sigmoidal(1),
+        ScalarMap::Sigmoidal(5),
     ];
     const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Inverse];
 

@@ -56,6 +56,16 @@ pub struct FlowArgs {
     )]
     pub flow_bins: Option<NonZeroUsize>,
 
+    /// Sigmoids of naf's sums [default: 8]
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Model",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub flow_sigmoids: Option<NonZeroUsize>,
+
     /// Layers of the flow, K in the paper; 0 is its base alone [default: 10]
     #[arg(
         long,
@@ -76,6 +86,7 @@ impl FlowArgs {
             flow_hidden: self.flow_hidden.clone().or(base.flow_hidden),
             flow_vectors: self.flow_vectors.or(base.flow_vectors),
             flow_bins: self.flow_bins.or(base.flow_bins),
+            flow_sigmoids: self.flow_sigmoids.or(base.flow_sigmoids),
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct TrainArgs {
     pub training: TrainingArgs,
 
     /// Learning rate of the flow, as a multiple of --lr [default: 0.05, or 2 / K where that is less; 1 for nice, realnvp,
-    /// iaf, maf, spline, spline-autoregressive]
+    /// iaf, maf, spline, spline-autoregressive, naf]
     #[arg(
         long,
         value_name = "FACTOR",

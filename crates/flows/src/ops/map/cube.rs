@@ -36,9 +36,11 @@ use crate::{
 
 burn_host::fused_on!(Cube: "cube");
 
-/// Whether these points live on a cube backend and have more coordinates than a kernel comes to the end of.
-pub fn is_too_long(points: &burn::tensor::Tensor<2>) -> bool {
-    is_fused(points) && points.dims()[1] > ROUNDS
+/// Whether these points live on a cube backend, and there is no kernel for the map, or they have more coordinates than one
+/// comes to the end of.
+pub fn lacks(points: &burn::tensor::Tensor<2>, map: ScalarMap) -> bool {
+    let has_kernel = !matches!(map, ScalarMap::Sigmoidal(_));
+    is_fused(points) && (!has_kernel || points.dims()[1] > ROUNDS)
 }
 
 impl MapOps for CubeBackend {
@@ -204,6 +206,7 @@ fn value(
         ScalarMap::Additive => additive(at, raw[theta], direction),
         ScalarMap::Affine => affine(at, raw[theta], raw[theta + 1], direction),
         ScalarMap::Spline(bins) => spline(at, raw, theta, bins, direction),
+        ScalarMap::Sigmoidal(_) => comptime! { unreachable!("it has no kernel") },
     }
 }
 
@@ -234,6 +237,7 @@ fn gradient(
             of_input
         }
         ScalarMap::Spline(bins) => spline_gradient(x, raw, theta, g, h, of_raw, bins, direction),
+        ScalarMap::Sigmoidal(_) => comptime! { unreachable!("it has no kernel") },
     }
 }
 
