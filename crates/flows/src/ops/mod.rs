@@ -1,8 +1,9 @@
 //! Fused operations: one pass over memory where the tensor version makes a dozen an operation.
 //!
 //! They compute in `f32`, on the backends whose feature of this crate is on: flex and ndarray by slices, and stacks of
-//! planar layers and the maps of one number by CubeCL kernels on wgpu, cuda and the other cube backends as well. For every other backend and
-//! float type the callers keep the same mathematics as tensor operations, which is also what the tests compare with.
+//! planar layers and the maps of one number by CubeCL kernels on wgpu, cuda and the other cube backends as well. For every
+//! other backend and float type the callers keep the same mathematics as tensor operations, which is also what the tests
+//! compare with.
 
 // The traits name burn-ndarray, which Burn drops in 0.23; this project offers it.
 #![allow(deprecated)]

@@ -318,27 +318,8 @@ fn spline_gradient(
     let (of_input, g, h) = weights(g, h, slope, slope_of_log, direction);
     let of = bin.gradient(&place, select(is_inside, g, 0.0), select(is_inside, h, 0.0));
 
-    lengths_gradient(
-        raw,
-        theta,
-        &found.widths,
-        index,
-        of.x,
-        of.width,
-        of_raw,
-        bins,
-    );
-    let heights = theta + bins;
-    lengths_gradient(
-        raw,
-        heights,
-        &found.heights,
-        index,
-        of.y,
-        of.height,
-        of_raw,
-        bins,
-    );
+    lengths_gradient(raw, &found.widths, index, of.x, of.width, of_raw, bins);
+    lengths_gradient(raw, &found.heights, index, of.y, of.height, of_raw, bins);
     for k in 0..bins - 1 {
         // The knot at the right of bin k, and at the left of the next.
         let at = theta + 2 * bins + k;
@@ -366,6 +347,8 @@ struct Found {
 /// What makes widths or heights of their parameters.
 #[derive(CubeType)]
 struct Softmax {
+    /// Where the parameters start.
+    theta: usize,
     largest: f32,
     /// One over the sum of the exponentials.
     part: f32,
@@ -384,13 +367,15 @@ impl Softmax {
             sum += (raw[theta + k] - largest).exp();
         }
         Softmax {
+            theta,
             largest,
             part: 1.0 / sum,
         }
     }
 
-    fn share(&self, parameter: f32) -> f32 {
-        (parameter - self.largest).exp() * self.part
+    /// The share of bin k.
+    fn share(&self, raw: &Tensor<f32>, k: usize) -> f32 {
+        (raw[self.theta + k] - self.largest).exp() * self.part
     }
 }
 
@@ -417,8 +402,8 @@ fn find(
     let (mut bin_x, mut bin_y) = (f32::new(0.0), f32::new(0.0));
     let (mut bin_width, mut bin_height) = (f32::new(0.0), f32::new(0.0));
     for k in 0..bins {
-        let width = widths.share(raw[theta + k]) * share + least;
-        let height = heights.share(raw[theta + bins + k]) * share + least;
+        let width = widths.share(raw, k) * share + least;
+        let height = heights.share(raw, k) * share + least;
         let is_beyond = match direction {
             Direction::Forward => at >= x,
             Direction::Inverse => at >= y,
@@ -462,7 +447,6 @@ fn find(
 #[cube]
 fn lengths_gradient(
     raw: &Tensor<f32>,
-    theta: usize,
     lengths: &Softmax,
     index: usize,
     before: f32,
@@ -474,11 +458,11 @@ fn lengths_gradient(
     let mut sum = f32::new(0.0);
     for k in 0..bins {
         let of_length = select(index > k, before, select(index == k, here, 0.0)) * share;
-        sum += lengths.share(raw[theta + k]) * of_length;
+        sum += lengths.share(raw, k) * of_length;
     }
     for k in 0..bins {
         let of_length = select(index > k, before, select(index == k, here, 0.0)) * share;
-        of_raw[theta + k] = lengths.share(raw[theta + k]) * (of_length - sum);
+        of_raw[lengths.theta + k] = lengths.share(raw, k) * (of_length - sum);
     }
 }
 
