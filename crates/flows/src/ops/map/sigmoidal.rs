@@ -14,12 +14,9 @@ use burn_host::math::{exp, ln, sigmoid, softplus};
 use super::formulas::{Formulas, LANES, Lanes, weights};
 use crate::map::{
     Direction,
-    sigmoidal::times,
+    sigmoidal::{STEPS, times},
     spline::{LEAST, SLOPE_1},
 };
-
-/// Steps of the inverse: what halving takes to the last digits of `f32`, were there nothing else.
-const STEPS: usize = 30;
 
 #[derive(Clone, Copy)]
 pub struct Sigmoidal {
@@ -132,42 +129,85 @@ impl Units<'_> {
         Sums { s, t, slope }
     }
 
-    /// The x of y, and the sums there.
+    /// y(x) less the y asked for.
+    #[inline(always)]
+    fn beyond(&self, x: &Lanes, y: &Lanes) -> Lanes {
+        let Sums { s, t, .. } = self.sums(x);
+        let mut beyond = [0.0; LANES];
+        for lane in 0..LANES {
+            beyond[lane] = s[lane] - t[lane] - y[lane];
+        }
+        beyond
+    }
+
+    /// The x of y, and the sums there: Chandrupatla's search, and a step of Newton's.
     #[inline(always)]
     fn solve(&self, y: &Lanes) -> (Lanes, Sums) {
-        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-        for (a, b) in self.a.iter().zip(self.b) {
+        let (mut a, mut b) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        for (slope, shift) in self.a.iter().zip(self.b) {
             for lane in 0..LANES {
-                let end = (y[lane] - b[lane]) / a[lane];
-                low[lane] = if end >= low[lane] { low[lane] } else { end };
-                high[lane] = if end <= high[lane] { high[lane] } else { end };
+                // A NaN is not beyond: it goes on.
+                let end = (y[lane] - shift[lane]) / slope[lane];
+                a[lane] = if end >= a[lane] { a[lane] } else { end };
+                b[lane] = if end <= b[lane] { b[lane] } else { end };
             }
         }
-        let mut x = [0.0; LANES];
         for lane in 0..LANES {
-            x[lane] = 0.5 * (low[lane] + high[lane]);
+            // So far apart that rounding leaves the root between them.
+            let margin = 1e-6 * (a[lane].abs() + b[lane].abs() + 1e-3);
+            a[lane] -= margin;
+            b[lane] += margin;
         }
-        let mut sums = self.sums(&x);
+        let (mut of_a, mut of_b) = (self.beyond(&a, y), self.beyond(&b, y));
+        let (mut share, mut x) = ([0.5; LANES], [0.0; LANES]);
         for _ in 0..STEPS {
-            let mut moved = 0.0;
             for lane in 0..LANES {
-                let beyond = sums.s[lane] - sums.t[lane] - y[lane];
-                let is_right = beyond > 0.0;
-                high[lane] = if is_right { x[lane] } else { high[lane] };
-                low[lane] = if is_right { low[lane] } else { x[lane] };
-                let step = x[lane] - beyond * exp(sums.s[lane] + sums.t[lane] - sums.slope[lane]);
-                let middle = 0.5 * (low[lane] + high[lane]);
-                let is_outside = step < low[lane] || step > high[lane];
-                let next = if is_outside { middle } else { step };
-                let by = (next - x[lane]).abs() - 1e-7 * (next.abs() + 0.01);
-                moved = if by > moved { by } else { moved };
-                x[lane] = next;
+                x[lane] = a[lane] + share[lane] * (b[lane] - a[lane]);
             }
-            sums = self.sums(&x);
-            if moved <= 0.0 {
+            let of_x = self.beyond(&x, y);
+            let mut is_found = true;
+            for lane in 0..LANES {
+                let is_as_a = (of_x[lane] > 0.0) == (of_a[lane] > 0.0);
+                // The end that x takes the place of is c, the other one b.
+                let (c, of_c) = if is_as_a {
+                    (a[lane], of_a[lane])
+                } else {
+                    (b[lane], of_b[lane])
+                };
+                let (end, of_end) = if is_as_a {
+                    (b[lane], of_b[lane])
+                } else {
+                    (a[lane], of_a[lane])
+                };
+                (b[lane], of_b[lane]) = (end, of_end);
+                (a[lane], of_a[lane]) = (x[lane], of_x[lane]);
+
+                let (a, b, fa, fb) = (a[lane], b[lane], of_a[lane], of_b[lane]);
+                let xi = (a - b) / (c - b);
+                let phi = (fa - fb) / (of_c - fb);
+                let quadratic = fa / (fb - fa) * of_c / (fb - of_c)
+                    + (c - a) / (b - a) * fa / (of_c - fa) * fb / (of_c - fb);
+                let may_be_quadratic = phi * phi < xi && (1.0 - phi) * (1.0 - phi) < 1.0 - xi;
+                let next = if may_be_quadratic { quadratic } else { 0.5 };
+                let next = if next < 1e-6 { 1e-6 } else { next };
+                share[lane] = if next > 1.0 - 1e-6 { 1.0 - 1e-6 } else { next };
+                // What Newton's step makes good.
+                let is_near = fa.abs() < 1e-4 || (a - b).abs() < 1e-6 * a.abs();
+                is_found &= is_near || fa.is_nan();
+            }
+            if is_found {
                 break;
             }
         }
+        for lane in 0..LANES {
+            let a_is_nearer = of_a[lane].abs() < of_b[lane].abs();
+            x[lane] = if a_is_nearer { a[lane] } else { b[lane] };
+        }
+        let Sums { s, t, slope } = self.sums(&x);
+        for lane in 0..LANES {
+            x[lane] -= (s[lane] - t[lane] - y[lane]) * exp(s[lane] + t[lane] - slope[lane]);
+        }
+        let sums = self.sums(&x);
         (x, sums)
     }
 }
