@@ -306,6 +306,50 @@ fn other_stacks(device: &Device) {
     }
 }
 
+/// Parameters at the ends of what radial and Sylvester layers are made for.
+fn other_wild_values(device: &Device) {
+    let triangular = Layers::Sylvester(SylvesterBasis::Triangular);
+    // Diagonals near r r̃ = -1, where 1 + tanh x tanh y cancels, and below its limit; and far in one of the tails.
+    for (x, y) in [
+        (4.0, -4.0),
+        (7.0, -7.1),
+        (30.0, -30.0),
+        (41.0, -40.8),
+        (42.0, -43.0),
+        (30.0, 9.0),
+    ] {
+        let mut case = Case::new([1, 2, 1, 1], triangular, 1.0);
+        (case.raw, case.z) = (vec![x, y, 0.0], vec![0.0, 0.5]);
+        case.check(device);
+    }
+    // Lanes left over, where a point at 0 would be too near the centre.
+    let mut case = Case::new([1, 40, 1, 1], Layers::Radial, 1.0);
+    case.raw = vec![0.0, -87.0, 15.0];
+    case.z = (0..40_u8).map(|i| f32::from(20 + i % 7)).collect();
+    case.check(device);
+    // A small α, where the root's plain form cancels.
+    let mut case = Case::new([1, 3, 2, 3], Layers::Radial, 1.0);
+    for raw in case.raw.chunks_mut(5) {
+        (raw[3], raw[4]) = (-10.0, 4.0);
+    }
+    case.check(device);
+    // Vectors that count as 0.
+    for size in [0.0, 5e-16] {
+        let mut case = Case::new(
+            [1, 20, 2, 3],
+            Layers::Sylvester(SylvesterBasis::Householder(2)),
+            1.0,
+        );
+        case.raw[..3].fill(size);
+        case.check(device);
+    }
+}
+
+#[test]
+fn other_wild_values_on_flex() {
+    other_wild_values(&Device::flex());
+}
+
 #[test]
 fn other_stacks_on_flex() {
     other_stacks(&Device::flex());

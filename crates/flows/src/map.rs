@@ -130,7 +130,7 @@ fn parameter(raw: &Tensor<3>, i: usize) -> Tensor<2> {
     raw.clone().slice_dim(2, i..i + 1).squeeze_dim(2)
 }
 
-fn log_scale(a: Tensor<2>) -> Tensor<2> {
+fn log_scale<const D: usize>(a: Tensor<D>) -> Tensor<D> {
     // Not `div_scalar`, whose gradient Burn multiplies by a reciprocal in `f32`.
     let part = a.clone().abs().mul_scalar(LARGEST_LOG_SCALE.recip());
     a / part.add_scalar(1.0)

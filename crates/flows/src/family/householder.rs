@@ -130,7 +130,7 @@ impl Householder {
     /// v / ‖v‖ of each layer, `[1, owners, dim]`.
     fn normals(&self) -> Vec<Tensor<3>> {
         let v = self.v.clone().swap_dims(0, 1);
-        let normals = v.clone() / length(v);
+        let normals = normalized(v);
         let [layers, _, _] = normals.dims();
         (0..layers)
             .map(|k| normals.clone().slice_dim(0, k..k + 1))
@@ -173,9 +173,13 @@ pub fn reflect(z: Tensor<3>, normal: Tensor<3>) -> Tensor<3> {
     z - normal * along.mul_scalar(2.0)
 }
 
-/// ‖v‖ over the last axis, away from 0, where v / ‖v‖ has no slope.
-pub fn length(v: Tensor<3>) -> Tensor<3> {
-    v.square().sum_dim(2).clamp_min(TINY).sqrt()
+/// v / ‖v‖ over the last axis, and 0 where v counts as 0.
+pub fn normalized(v: Tensor<3>) -> Tensor<3> {
+    let square = v.clone().square().sum_dim(2);
+    let is_zero = square.clone().lower_elem(TINY);
+    // Divided by no finite length; and the root's slope at 0 is infinite.
+    let length = square.mask_fill(is_zero.clone(), 1.0).sqrt();
+    v / length.mask_fill(is_zero, f64::INFINITY)
 }
 
 /// A squared length below which a vector counts as 0.

@@ -193,7 +193,7 @@ impl PlanarConstraint {
 /// on; tensor operations elsewhere and in `f64`. Both directions exist for every input, and both are differentiable in
 /// the points and the parameters. In `f32` the inverse is accurate to rounding except where the layer itself is flat: for
 /// w·û near -1, points near the plane w·z + b = 0 are squeezed together and can't be told apart again. A layer costs
-/// O(dim), its inverse eight steps of Newton's method more.
+/// O(dim), its inverse some steps of Newton's method more.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

@@ -42,7 +42,7 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::householder::{length, reflect};
+use super::householder::{normalized, reflect};
 use crate::{
     Bijection, FlowSize, Transformed,
     map::Direction,
@@ -245,8 +245,15 @@ impl Sylvester {
     ///
     /// # Panics
     ///
-    /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer).
+    /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer), and for more orthonormal vectors
+    /// than dimensions.
     pub fn new(raw: Tensor<3>, basis: SylvesterBasis, dim: usize) -> Self {
+        if let SylvesterBasis::Orthogonal(vectors) = basis {
+            assert!(
+                vectors <= dim,
+                "{vectors} orthonormal vectors in {dim} dimensions"
+            );
+        }
         let ([owners, layers, got], numbers) = (raw.dims(), Self::parameters_per_layer(basis, dim));
         assert!(
             got == numbers,
@@ -316,7 +323,7 @@ impl Sylvester {
             }
             SylvesterBasis::Householder(reflections) => {
                 let v = take(reflections * dim).reshape([all, reflections, dim]);
-                let normals = v.clone() / length(v);
+                let normals = normalized(v);
                 let normals = normals.reshape([layers, owners, reflections * dim]);
                 let normal = |k: usize, h: usize| {
                     let layer = normals.clone().slice_dim(0, k..k + 1).swap_dims(0, 1);
@@ -499,7 +506,7 @@ fn orthonormal(vectors: Tensor<3>) -> Tensor<3> {
                 row = row - along.matmul(before.clone());
             }
         }
-        let row = row.clone() / length(row);
+        let row = normalized(row);
         Tensor::cat(
             [before, Some(row), after].into_iter().flatten().collect(),
             1,
@@ -531,10 +538,12 @@ fn identity(like: &Tensor<3>, width: usize) -> Tensor<3> {
 fn one_plus_tanh_tanh(x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     let one_plus_exp = |size: Tensor<3>| size.mul_scalar(-2.0).exp().add_scalar(1.0);
     let (sum, x, y) = ((x.clone() + y.clone()).abs(), x.abs(), y.abs());
+    let exponent = sum.clone() - x.clone() - y.clone();
+    let p =
+        exponent.exp().mul_scalar(2.0) * one_plus_exp(sum) / (one_plus_exp(x) * one_plus_exp(y));
     // Down to where f32 still has it, as the planar layer's 1 + w·û.
-    let exponent = (sum.clone() - x.clone() - y.clone()).clamp_min(LOWEST);
-    exponent.exp().mul_scalar(2.0) * one_plus_exp(sum) / (one_plus_exp(x) * one_plus_exp(y))
+    p.clamp_min(LEAST_ONE_PLUS_S)
 }
 
-/// e^-80 is 1.8e-35.
-pub(crate) const LOWEST: f64 = -80.0;
+/// e^-80
+pub(crate) const LEAST_ONE_PLUS_S: f64 = 1.804_851_387_845_415e-35;

@@ -16,12 +16,12 @@
 //! quadratic/bisection algorithm for finding the zero of a nonlinear function without using derivatives*, 1997), since Newton's
 //! method runs to and fro between the bends of such sums; a step of Newton's makes the last digits.
 //!
-//! Parameters of a number: n of w (softmax), n of a (softplus), n of b. Zeros make a_j = 1 and b_j = 0, the identity. Units that are the
+//! Parameters of a number: n of w (softmax), n of ln a (bounded as the affine map's s), n of b. Zeros make a_j = 1 and b_j = 0, the identity. Units that are the
 //! same at first would stay so; those of unit j are taken 2 j / (n + 1) times, j from 1, so that they part.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
-use super::spline::{LEAST, SLOPE_1};
+use super::log_scale;
 use crate::math::softplus;
 
 /// Steps of the search: what takes parameters of size 30 to the last digits of `f64` (those of size 1 take 14).
@@ -42,6 +42,7 @@ pub fn times(j: usize, units: usize) -> f64 {
 /// The units of each number, `[rows, dim, units]`.
 struct Units {
     log_weight: Tensor<3>,
+    log_a: Tensor<3>,
     a: Tensor<3>,
     b: Tensor<3>,
 }
@@ -60,10 +61,11 @@ impl Units {
         let options = (&raw.device(), raw.dtype());
         let times = Tensor::<3>::from_data(TensorData::new(times, [1, 1, units]), options);
         let part = |i: usize| raw.clone().slice_dim(2, i * units..(i + 1) * units) * times.clone();
-        let logits = part(0);
+        let (logits, log_a) = (part(0), log_scale(part(1)));
         Self {
             log_weight: logits.clone() - log_sum_exp(logits),
-            a: softplus(part(1).add_scalar(SLOPE_1)).add_scalar(LEAST),
+            a: log_a.clone().exp(),
+            log_a,
             b: part(2),
         }
     }
@@ -71,6 +73,7 @@ impl Units {
     fn detached(&self) -> Self {
         Self {
             log_weight: self.log_weight.clone().detach(),
+            log_a: self.log_a.clone().detach(),
             a: self.a.clone().detach(),
             b: self.b.clone().detach(),
         }
@@ -83,7 +86,7 @@ impl Units {
             softplus(u.clone().neg()).neg() + self.log_weight.clone(),
             softplus(u).neg(),
         );
-        let slopes = below.clone() + above.clone() + self.a.clone().log();
+        let slopes = below.clone() + above.clone() + self.log_a.clone();
         let log_s = log_sum_exp(below);
         let log_t = log_sum_exp(above + self.log_weight.clone());
         Sums {
@@ -104,7 +107,19 @@ impl Units {
         let beyond = |x: &Tensor<3>| self.at(x.clone()).y - y.clone();
         let (mut of_a, mut of_b) = (beyond(&a), beyond(&b));
         let mut share = a.zeros_like().add_scalar(0.5);
-        for _ in 0..STEPS {
+        // What Newton's step makes good.
+        let enough = match y.dtype() {
+            DType::F64 => 1e-8,
+            _ => 1e-4,
+        };
+        for step in 0..STEPS {
+            // Asked now and then: a device has to answer.
+            if step > 4 && step % 4 == 0 {
+                let left = of_a.clone().abs().min_pair(of_b.clone().abs()).max();
+                if left.into_scalar::<f32>() <= enough {
+                    break;
+                }
+            }
             let x = a.clone() + share * (b.clone() - a.clone());
             let of_x = beyond(&x);
             let is_as_a = (of_x.clone().greater_elem(0.0)).equal(of_a.clone().greater_elem(0.0));

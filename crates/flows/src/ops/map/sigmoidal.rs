@@ -11,11 +11,13 @@
 
 use burn_host::math::{exp, ln, sigmoid, softplus};
 
-use super::formulas::{Formulas, LANES, Lanes, weights};
+use super::{
+    affine::log_scale,
+    formulas::{Formulas, LANES, Lanes, weights},
+};
 use crate::map::{
     Direction,
     sigmoidal::{STEPS, times},
-    spline::{LEAST, SLOPE_1},
 };
 
 #[derive(Clone, Copy)]
@@ -23,9 +25,10 @@ pub struct Sigmoidal {
     pub units: usize,
 }
 
-/// ln w, a and b of each unit, in lanes.
+/// ln w, ln a, a and b of each unit, in lanes.
 struct Units<'a> {
     log_weight: &'a [Lanes],
+    log_a: &'a [Lanes],
     a: &'a [Lanes],
     b: &'a [Lanes],
 }
@@ -38,7 +41,7 @@ struct Sums {
 }
 
 impl Sigmoidal {
-    /// What θ comes to: ln w, a and b, written to `made`.
+    /// What θ comes to, written to `made`.
     #[inline(always)]
     fn make<'a>(self, theta: &[Lanes], made: &'a mut [Lanes]) -> Units<'a> {
         let n = self.units;
@@ -54,9 +57,10 @@ impl Sigmoidal {
                 } else {
                     logit
                 };
-                made[n + j][lane] =
-                    LEAST as f32 + softplus(times * theta[n + j][lane] + SLOPE_1 as f32);
-                made[2 * n + j][lane] = times * theta[2 * n + j][lane];
+                let (log_a, _) = log_scale(times * theta[n + j][lane]);
+                made[n + j][lane] = log_a;
+                made[2 * n + j][lane] = exp(log_a);
+                made[3 * n + j][lane] = times * theta[2 * n + j][lane];
             }
         }
         for j in 0..n {
@@ -74,8 +78,9 @@ impl Sigmoidal {
         }
         Units {
             log_weight: &made[..n],
-            a: &made[n..2 * n],
-            b: &made[2 * n..3 * n],
+            log_a: &made[n..2 * n],
+            a: &made[2 * n..3 * n],
+            b: &made[3 * n..4 * n],
         }
     }
 }
@@ -84,8 +89,8 @@ impl Units<'_> {
     /// ln(w σ), ln(w τ) and ln(w a σ τ) of unit j.
     #[inline(always)]
     fn terms(&self, j: usize, lane: usize, x: f32) -> [f32; 3] {
-        let (log_weight, a) = (self.log_weight[j][lane], self.a[j][lane]);
-        let u = a * x + self.b[j][lane];
+        let (log_weight, log_a) = (self.log_weight[j][lane], self.log_a[j][lane]);
+        let u = self.a[j][lane] * x + self.b[j][lane];
         let both = softplus(-u.abs());
         let (above, below) = (
             if u < 0.0 { both } else { both + u },
@@ -94,7 +99,7 @@ impl Units<'_> {
         [
             log_weight - below,
             log_weight - above,
-            log_weight + ln(a) - below - above,
+            log_weight + log_a - below - above,
         ]
     }
 
@@ -215,7 +220,7 @@ impl Units<'_> {
 impl Formulas for Sigmoidal {
     #[inline(always)]
     fn scratch(self) -> usize {
-        3 * self.units
+        4 * self.units
     }
 
     #[inline(always)]
@@ -293,7 +298,7 @@ impl Formulas for Sigmoidal {
                 let of_log_weight = g[lane] * (p - r) + h[lane] * (d - p - r);
                 total[lane] += of_log_weight;
                 of_theta[j][lane] = of_log_weight;
-                of_theta[n + j][lane] = of_u * x[lane] + h[lane] * d / units.a[j][lane];
+                of_theta[n + j][lane] = of_u * x[lane] * units.a[j][lane] + h[lane] * d;
                 of_theta[2 * n + j][lane] = of_u;
             }
         }
@@ -302,8 +307,8 @@ impl Formulas for Sigmoidal {
             for lane in 0..LANES {
                 let weight = exp(units.log_weight[j][lane]);
                 of_theta[j][lane] = times * (of_theta[j][lane] - weight * total[lane]);
-                let slope = sigmoid(times * theta[n + j][lane] + SLOPE_1 as f32);
-                of_theta[n + j][lane] *= times * slope;
+                let (_, part) = log_scale(times * theta[n + j][lane]);
+                of_theta[n + j][lane] *= times * (part * part);
                 of_theta[2 * n + j][lane] *= times;
             }
         }

@@ -135,9 +135,9 @@ fn root(one_plus_s: f32, q: f32) -> f32 {
     let is_concave = one_plus_s >= 1.0;
     let line = size / one_plus_s;
 
-    // Bounds of the root from the right, for s < 0; the cube root a little larger than it comes out.
+    // Bounds of the root from the right, for s < 0; the cube root lies 7 % from it, so that some digits are enough.
     let cube = f32::new(5.0) * size / -s;
-    let cube_root = (cube.ln() / 3.0).exp() * 1.0001;
+    let cube_root = (cube.ln() / 3.0).exp();
     let near = select(cube_root < line, cube_root, line);
     let right = select(cube <= 1.0, near, size - s);
 

@@ -32,6 +32,24 @@ pub fn gather<const L: usize>(
     lanes
 }
 
+/// The same, with the first row in the lanes left over: what is computed of it is finite where that of the row is, so that it
+/// adds nothing to sums that its gradients, 0, are factors of.
+#[inline(always)]
+pub fn gather_full<const L: usize>(
+    from: &[f32],
+    width: usize,
+    dim: usize,
+    block: Block,
+) -> Vec<[f32; L]> {
+    let mut lanes = gather::<L>(from, width, dim, block);
+    for lanes in &mut lanes {
+        for lane in block.count..L {
+            lanes[lane] = lanes[0];
+        }
+    }
+    lanes
+}
+
 /// Appends what stands in one lane.
 #[inline(always)]
 pub fn scatter<const L: usize>(lanes: &[[f32; L]], lane: usize, to: &mut Vec<f32>) {

@@ -31,7 +31,7 @@ use burn_host::math::{ln, sigmoid, softplus};
 
 use super::{
     OfOwner,
-    lanes::{Block, gather, scatter, sum},
+    lanes::{Block, gather, gather_full, scatter, sum},
 };
 use crate::{family::radial::TINY, map::Direction};
 
@@ -174,7 +174,7 @@ impl OfOwner for Radial<'_> {
         block: Block,
         packed: &mut Vec<f32>,
     ) {
-        let mut points = gather::<L>(points, self.dim, self.dim, block);
+        let mut points = gather_full::<L>(points, self.dim, self.dim, block);
         let mut log_det = [0.0; L];
         for i in 0..self.scalars.len() {
             let k = self.layer(direction, i);
@@ -210,7 +210,7 @@ impl OfOwner for Radial<'_> {
     ) {
         let dim = self.dim;
         // The map again, keeping what each layer saw.
-        let mut points = gather::<L>(points, dim, dim, block);
+        let mut points = gather_full::<L>(points, dim, dim, block);
         let mut seen = Vec::with_capacity(self.scalars.len());
         for i in 0..self.scalars.len() {
             let k = self.layer(direction, i);

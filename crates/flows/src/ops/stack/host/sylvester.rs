@@ -23,7 +23,7 @@ use self::basis::Basis;
 use super::{OfOwner, lanes::Block};
 use crate::{
     SylvesterBasis,
-    family::sylvester::{LOWEST, Sylvester as Family},
+    family::sylvester::{LEAST_ONE_PLUS_S, Sylvester as Family},
     map::Direction,
 };
 
@@ -187,23 +187,12 @@ fn slope_of_tanh(x: f32) -> f32 {
     4.0 * e / ((1.0 + e) * (1.0 + e))
 }
 
-/// How far 1 + tanh x tanh y lies below its factors: the exponent of `family::sylvester`.
-#[inline(always)]
-fn exponent(x: f32, y: f32) -> f32 {
-    (x + y).abs() - x.abs() - y.abs()
-}
-
 /// 1 + tanh x tanh y, without cancellation.
 #[inline(always)]
 fn one_plus_tanh_tanh(x: f32, y: f32) -> f32 {
     let one_plus_exp = |x: f32| 1.0 + exp(-2.0 * x.abs());
-    let exponent = exponent(x, y);
-    let exponent = if exponent < LOWEST as f32 {
-        LOWEST as f32
-    } else {
-        exponent
-    };
-    2.0 * exp(exponent) * one_plus_exp(x + y) / (one_plus_exp(x) * one_plus_exp(y))
+    2.0 * exp((x + y).abs() - x.abs() - y.abs()) * one_plus_exp(x + y)
+        / (one_plus_exp(x) * one_plus_exp(y))
 }
 
 vectorized! {
@@ -218,7 +207,10 @@ vectorized! {
             }
             r[i * m + i] = tanh(x);
             r_tilde[i * m + i] = tanh(y);
-            one_plus_s[i] = one_plus_tanh_tanh(x, y);
+            let p = one_plus_tanh_tanh(x, y);
+            // NaN is not below: it goes on.
+            let is_least = p < LEAST_ONE_PLUS_S as f32;
+            one_plus_s[i] = if is_least { LEAST_ONE_PLUS_S as f32 } else { p };
         }
     }
 }
@@ -277,7 +269,7 @@ impl OfOwner for Sylvester<'_> {
                 }
                 let at = i * m + i;
                 let (x, y) = (raw[at], raw[m * m + i]);
-                let is_limited = exponent(x, y) < LOWEST as f32;
+                let is_limited = one_plus_tanh_tanh(x, y) < LEAST_ONE_PLUS_S as f32;
                 let of_p = if is_limited {
                     0.0
                 } else {

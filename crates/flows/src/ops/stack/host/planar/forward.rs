@@ -13,7 +13,9 @@
 #![allow(clippy::needless_range_loop)] // Lanes and layers go by their number.
 
 use super::{
-    super::lanes::{Block, add_inner, add_outer, dot, gather, scatter, sum, sum_of_logs},
+    super::lanes::{
+        Block, add_inner, add_outer, dot, gather, gather_full, scatter, sum, sum_of_logs,
+    },
     Planar,
 };
 
@@ -52,7 +54,7 @@ impl Planar<'_> {
         let dim = self.dim;
 
         // Forward again, keeping what each layer saw.
-        let mut z = gather::<L>(z, dim, dim, block);
+        let mut z = gather_full::<L>(z, dim, dim, block);
         let mut before = Vec::with_capacity(self.layers.len() * dim);
         let mut tanhs = Vec::with_capacity(self.layers.len());
         for (k, layer) in self.layers.iter().enumerate() {

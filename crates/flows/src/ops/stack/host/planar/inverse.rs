@@ -20,7 +20,9 @@
 use burn_host::math::tanh;
 
 use super::{
-    super::lanes::{Block, add_inner, add_outer, dot, gather, scatter, sum, sum_of_logs},
+    super::lanes::{
+        Block, add_inner, add_outer, dot, gather, gather_full, scatter, sum, sum_of_logs,
+    },
     Planar,
 };
 use crate::root::lanes::root;
@@ -71,8 +73,8 @@ impl Planar<'_> {
     ) {
         let dim = self.dim;
         let width = dim + 1 + self.layers.len();
-        let mut z = gather::<L>(known, width, dim, block);
-        let tanhs = gather::<L>(&known[dim + 1..], width, self.layers.len(), block);
+        let mut z = gather_full::<L>(known, width, dim, block);
+        let tanhs = gather_full::<L>(&known[dim + 1..], width, self.layers.len(), block);
         let mut g = gather::<L>(grad, width, dim, block);
         let h = gather::<L>(&grad[dim..], width, 1, block)[0];
         for (k, layer) in self.layers.iter().enumerate() {

@@ -30,7 +30,7 @@ pub struct Basis {
     count: usize,
     /// `[layers, count, dim]`: orthonormal, or the normals of reflections.
     vectors: Vec<f32>,
-    /// `[layers, count]`: the lengths that were divided by.
+    /// `[layers, count]`: the lengths that were divided by, 0 of what counts as 0.
     lengths: Vec<f32>,
 }
 
@@ -181,12 +181,11 @@ impl Basis {
             let (before, rest) = of_vectors.split_at_mut(i * dim);
             let (v, q_i) = (&raw[i * dim..][..dim], &q[i * dim..][..dim]);
             let of_q_i = &rest[..dim];
-            // A length that counts as 0 is a constant.
-            let along = if lengths[i] < LEAST_LENGTH {
-                0.0
-            } else {
-                dot_product(q_i, of_q_i)
-            };
+            if lengths[i] == 0.0 {
+                // It counts as 0, and has no slope.
+                continue;
+            }
+            let along = dot_product(q_i, of_q_i);
             let of_v = &mut grad_raw[i * dim..][..dim];
             for d in 0..dim {
                 of_v[d] = (of_q_i[d] - along * q_i[d]) / lengths[i];
@@ -210,9 +209,6 @@ impl Basis {
         }
     }
 }
-
-/// What [`TINY`] is the square of, and a little more.
-const LEAST_LENGTH: f32 = 1.0001e-15;
 
 /// As it is in one layer and turned round in the next.
 #[inline(always)]
@@ -265,10 +261,10 @@ vectorized! {
                 }
             }
             let square = dot_product(v, v);
-            let square = if square < TINY as f32 { TINY as f32 } else { square };
-            let length = square.sqrt();
+            let is_zero = square < TINY as f32;
+            let length = if is_zero { 0.0 } else { square.sqrt() };
             for v in v {
-                *v /= length;
+                *v = if is_zero { 0.0 } else { *v / length };
             }
             lengths.push(length);
         }

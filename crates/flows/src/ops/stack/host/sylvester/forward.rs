@@ -16,7 +16,7 @@
 use burn_host::math::tanh;
 
 use super::{
-    super::lanes::{Block, add, gather, scatter, sum, sum_of_logs},
+    super::lanes::{Block, add, gather, gather_full, scatter, sum, sum_of_logs},
     Layer, Sylvester, add_upper, times, transposed_times,
 };
 
@@ -54,7 +54,7 @@ impl Sylvester<'_> {
     ) {
         let dim = self.dim;
         // Forward again, keeping what each layer saw.
-        let mut z = gather::<L>(z, dim, dim, block);
+        let mut z = gather_full::<L>(z, dim, dim, block);
         let mut seen = Vec::with_capacity(self.layers());
         for k in 0..self.layers() {
             let layer = self.layer(k);

@@ -22,7 +22,7 @@
 use burn_host::math::tanh;
 
 use super::{
-    super::lanes::{Block, add, gather, negated, scatter, sum, sum_of_logs},
+    super::lanes::{Block, add, gather, gather_full, negated, scatter, sum, sum_of_logs},
     Layer, Sylvester, add_upper, times, transposed_times,
 };
 use crate::root::lanes::root;
@@ -68,8 +68,8 @@ impl Sylvester<'_> {
     ) {
         let (dim, m) = (self.dim, self.width);
         let width = dim + 1 + self.layers() * m;
-        let mut z = gather::<L>(known, width, dim, block);
-        let tanhs = gather::<L>(&known[dim + 1..], width, self.layers() * m, block);
+        let mut z = gather_full::<L>(known, width, dim, block);
+        let tanhs = gather_full::<L>(&known[dim + 1..], width, self.layers() * m, block);
         let mut g = gather::<L>(grad, width, dim, block);
         let h = gather::<L>(&grad[dim..], width, 1, block)[0];
         for k in 0..self.layers() {
