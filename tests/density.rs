@@ -416,6 +416,16 @@ fn points_from_a_pipe_are_refused_before_anything_is_read() {
         at.train(&format!("density --points {points}"))
             .fails(1, &[points, "pipe", "write the points to a file"]);
     }
+    // Nor what is a file for now.
+    for points in ["/dev/stdin", "/proc/self/fd/0", "/dev/fd/0"] {
+        let mut shell = std::process::Command::new("sh");
+        let script = format!("\"$0\" density --points {points} < points.csv");
+        shell.args(["-c", &script]).arg(end_to_end::program());
+        at.spawn(shell)
+            .finish()
+            .fails(1, &[points, "pipe", "write the points to a file"]);
+    }
+    assert_eq!(at.names("."), ["pipe", "points.csv"]);
     at.train("density --points points.csv --layers 1 --epochs 1 --output run")
         .succeeds();
     let mut shell = std::process::Command::new("sh");

@@ -192,7 +192,8 @@ fn a_seed_that_diverges_is_passed_over() {
     for said in [
         "seed 0: training stopped",
         "seed 1: training stopped",
-        "error: no fit",
+        "error: all 2 fits diverged",
+        "--lr",
     ] {
         assert!(outcome.stderr.contains(said), "{said}: {outcome:#?}");
     }
@@ -201,7 +202,7 @@ fn a_seed_that_diverges_is_passed_over() {
     let row = "| u2 | realnvp, K = 4 | 2 |  | | | |  |";
     assert!(report.contains(row), "{report}");
     for seed in [0, 1] {
-        let line = format!("not evaluated: run/seed-{seed} has no checkpoint\n");
+        let line = format!("not evaluated: run/seed-{seed} has no checkpoint yet");
         assert!(report.contains(&line), "{line}: {report}");
     }
     assert!(at.path("report/figure.png").exists());
@@ -236,19 +237,35 @@ fn fits_that_cannot_be_used_are_named() {
     at.write(&model, "half of");
     let damaged = format!("{model} is damaged");
     check(1, std::slice::from_ref(&damaged));
+    // Going on, where nothing is left to do, says the same.
+    let resumed = |best: usize, reasons: &[&str]| {
+        let outcome = at.train("energy --resume run");
+        assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+        assert_eq!(
+            outcome.stderr.lines().count(),
+            reasons.len(),
+            "{outcome:#?}"
+        );
+        for reason in reasons {
+            assert!(outcome.stderr.contains(reason), "{reason}: {outcome:#?}");
+        }
+        let line = format!("the best of 4 fits is that of seed {}; ", fits[best]);
+        assert!(outcome.stdout.contains(&line), "{line}: {outcome:#?}");
+        assert!(!outcome.stdout.contains("diverged"), "{outcome:#?}");
+    };
+    resumed(1, &[&damaged]);
     // The metrics of one are lost, another is gone altogether.
     std::fs::remove_file(at.path(&format!("{}/metrics.csv", folder(1)))).unwrap();
+    let lost = format!("{}/metrics.csv has not the row", folder(1));
+    resumed(2, &[&damaged, &lost]);
     std::fs::remove_dir_all(at.path(&folder(2))).unwrap();
-    let (lost, gone) = (
-        format!("{}/metrics.csv has not the row", folder(1)),
-        format!("{} is not there", folder(2)),
-    );
-    check(3, &[damaged.clone(), lost, gone.clone()]);
+    let gone = format!("{} is not there", folder(2));
+    check(3, &[damaged, lost.clone(), gone.clone()]);
     let report = at.train("report run --output report").succeeds().stdout;
     for said in [
         "| u1 | planar, K = 1 | 3 |".to_owned(),
         format!("not evaluated: {gone}"),
-        format!("not evaluated: train evaluate {}", folder(1)),
+        format!("not evaluated: {lost}"),
     ] {
         assert!(report.contains(&said), "{said}: {report}");
     }
@@ -259,6 +276,46 @@ fn fits_that_cannot_be_used_are_named() {
     let said = "error: run: none of its fits can be used";
     assert!(outcome.stderr.contains(said), "{outcome:#?}");
     assert_eq!(outcome.stderr.lines().count(), 5, "{outcome:#?}");
+}
+
+/// Of weights that are gone neither a picture is drawn nor a command named that would be refused.
+#[test]
+fn a_fit_without_its_weights_is_named() {
+    let at = Place::new();
+    let flags = "--energy u2 --layers 2 --epochs 3 --restarts 2";
+    at.train(&format!("energy {flags} --output run")).succeeds();
+    at.train("evaluate run/seed-0 run/seed-1 --samples 1000")
+        .succeeds();
+    let table = || at.train("report run --output report").succeeds().stdout;
+    assert!(!table().contains("not drawn"), "{}", table());
+    let kl = at.numbers("report/table.csv", "kl");
+    let best = usize::from(kl[1] < kl[0]);
+    let run = format!("run/seed-{best}");
+    std::fs::remove_dir_all(at.path(&format!("{run}/checkpoint"))).unwrap();
+    std::fs::remove_file(at.path(&format!("{run}/model.bpk"))).unwrap();
+    let lost = format!("{run} has no checkpoint left");
+    let report = table();
+    assert!(report.contains(&format!("not drawn: {lost}")), "{report}");
+    assert!(!report.contains("not evaluated"), "{report}");
+    assert_eq!(at.numbers("report/table.csv", "kl"), kl);
+    let outcome = at.train("evaluate run --samples 1000");
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(outcome.stderr.contains(&lost), "{outcome:#?}");
+    assert!(!outcome.stderr.contains("--resume"), "{outcome:#?}");
+
+    // What can be done about it.
+    let before = at.files();
+    at.train("energy --resume run")
+        .fails(1, &[&format!("move {run} away"), &lost]);
+    let mut after = at.files();
+    after.retain(|path, _| before.contains_key(path));
+    assert!(before == after);
+    std::fs::rename(at.path(&run), at.path("aside")).unwrap();
+    at.train("energy --resume run").succeeds();
+    at.train(&format!(
+        "energy --config aside/config.json --output {run}-again"
+    ))
+    .succeeds();
 }
 
 /// A Gaussian that a reckless rate made much wider than the window, of which the grid would say that it is near.
@@ -296,6 +353,37 @@ fn a_fit_beside_one_that_diverged_is_as_it_is_alone() {
     let [alone, beside] =
         ["alone", "all/seed-3"].map(|run| at.column(&format!("{run}/metrics.csv"), "valid_elbo"));
     assert_eq!(alone, beside);
+    let best = "the best of 4 fits is that of seed 3; ";
+    assert!(all.stdout.contains(best), "{all:#?}");
+    assert!(
+        all.stdout.ends_with(&format!("{EVALUATE_ALL}\n")),
+        "{all:#?}"
+    );
+    assert!(all.stdout.contains("; 2 diverged\n"), "{all:#?}");
+}
+
+const EVALUATE_ALL: &str = "evaluate it with:                  cargo run -p train -- evaluate all";
+
+/// All of these seeds diverge, each after an epoch that is kept.
+#[test]
+fn fits_that_diverged_later_are_no_success() {
+    let at = Place::new();
+    let flags = "--energy u3 --layers 4 --epochs 6 --anneal none --lr 10 --restarts 3";
+    let train = format!("energy {flags} --output run");
+    for arguments in [&train, "energy --resume run"] {
+        let outcome = at.train(arguments);
+        assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+        let error = outcome.stderr.lines().last().unwrap();
+        assert!(error.starts_with("error: all 3 fits diverged: "), "{error}");
+        assert!(!outcome.stdout.contains("best of 3"), "{outcome:#?}");
+        for seed in 0..3 {
+            assert!(!at.saved(&format!("run/seed-{seed}")).is_empty());
+            let line = (outcome.stdout.lines())
+                .find(|line| line.starts_with(&format!("seed {seed}: KL(q||p)")));
+            let line = line.unwrap_or_else(|| panic!("{outcome:#?}"));
+            assert!(line.ends_with(", before it diverged"), "{line}");
+        }
+    }
 }
 
 /// What is refused leaves the folder as it was.
@@ -316,6 +404,11 @@ fn fits_of_other_settings_are_refused() {
         assert_eq!(at.text("run/config.json"), before);
     };
     refused(" --epochs 1", &["run/seed-0", "2 epochs already"]);
+    // By itself a fit may go on for longer, and is what it was to the others.
+    at.train("energy --resume run/seed-1 --epochs 3").succeeds();
+    at.train("evaluate run --samples 100").succeeds();
+    refused("", &["run/seed-1", "3 epochs already", "give --epochs 3"]);
+    at.train("energy --resume run --epochs 3").succeeds();
     let config = at.text("run/config.json");
     at.write("run/config.json", config.replace("\"u3\"", "\"u2\""));
     refused("", &["run/seed-0", "other settings", "config.json"]);
@@ -323,6 +416,34 @@ fn fits_of_other_settings_are_refused() {
     std::fs::remove_dir_all(at.path("run/seed-1")).unwrap();
     at.write("run/seed-1", "in the way");
     refused("", &["run/seed-1", "in the way", "move it away"]);
+    std::fs::remove_file(at.path("run/seed-1")).unwrap();
+
+    // Nor are they taken for fits by whoever reads them.
+    let longer = "energy --energy u3 --layers 2 --epochs 3";
+    let density = "density --layers 1 --epochs 1 --batch-size 5000";
+    for (train, reason) in [
+        (
+            "energy --energy u1 --layers 2 --epochs 3 --seed 1",
+            "other settings",
+        ),
+        (longer, "other settings"), // its seed is 0
+        (density, "is of `train density`"),
+    ] {
+        at.train(&format!("{train} --output run/seed-1")).succeeds();
+        refused("", &["run/seed-1", reason]);
+        for command in ["evaluate run --samples 100", "sample run"] {
+            let outcome = at.train(command);
+            assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+            let warning = "warning: a fit is passed over: run/seed-1";
+            assert!(outcome.stderr.starts_with(warning), "{outcome:#?}");
+            assert!(outcome.stderr.contains(reason), "{outcome:#?}");
+            assert!(outcome.stdout.contains("run/seed-0"), "{outcome:#?}");
+        }
+        let report = at.train("report run").succeeds().stdout;
+        assert!(report.contains("not evaluated: run/seed-1"), "{report}");
+        assert!(report.contains("| u3 | planar, K = 2 | 1 |"), "{report}");
+        std::fs::remove_dir_all(at.path("run/seed-1")).unwrap();
+    }
 }
 
 #[test]
@@ -369,7 +490,27 @@ fn it_goes_on_as_if_it_had_not_stopped() {
     at.train("sample whole --count 7 --output z.csv").succeeds();
     assert_eq!(at.text("z.csv"), sampled);
     at.train("sample whole --count 7 --output z.csv")
-        .fails(1, &["z.csv", "exists"]);
+        .fails(1, &["z.csv", "exists", "--output"]);
+    assert_eq!(at.text("z.csv"), sampled);
+}
+
+/// A file may not become longer than half a kilobyte here, as on a disk that fills up: nothing is left to be taken for all.
+#[cfg(unix)]
+#[test]
+fn samples_are_there_whole_or_not_at_all() {
+    let at = Place::new();
+    at.train("energy --layers 1 --epochs 1 --output run")
+        .succeeds();
+    let mut shell = std::process::Command::new("sh");
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\"";
+    shell.args(["-c", limited]).arg(end_to_end::program());
+    shell.args(["sample", "run", "--count", "10000", "--output", "z.csv"]);
+    at.spawn(shell).finish().fails(1, &["cannot write z.csv"]);
+    assert_eq!(at.names("."), ["run"]);
+    at.train("sample run --count 10000 --output z.csv")
+        .succeeds();
+    assert_eq!(at.names("."), ["run", "z.csv"]);
+    assert_eq!(at.numbers("z.csv", "z1").len(), 10_000);
 }
 
 #[test]

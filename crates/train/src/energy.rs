@@ -114,6 +114,12 @@ impl Settings for EnergySettings {
         (count > 1).then(|| first..first.saturating_add(count))
     }
 
+    fn of_seed(&self, seed: u64) -> Self {
+        let mut fit = self.clone();
+        (fit.training.seed, fit.restarts) = (seed, one());
+        fit
+    }
+
     fn short_name(&self) -> String {
         self.energy.to_string()
     }

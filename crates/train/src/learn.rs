@@ -178,14 +178,9 @@ impl<T: Task> Session<T> {
             run.path().display()
         );
         let mut history = History::load(&run.metrics_file(), T::Model::MEASURED)?;
-        // Two rows may come before the first checkpoint, which is saved while the second epoch is trained.
-        ensure!(
-            done > 0 || (history.len() <= 2 && !run.model_file().exists()),
-            "{run} has no checkpoint left to go on from, and training from the start would replace its results: \
-             begin a new run with {command} --config {run}/config.json",
-            run = run.path().display(),
-            command = T::Settings::TASK.command(),
-        );
+        if done == 0 {
+            run.check_blank(&history)?;
+        }
         history.truncate(done);
         ensure!(
             history.len() == done,

@@ -11,7 +11,7 @@ mod standardization;
 mod table;
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{self, Path};
 use std::sync::Arc;
 
 use burn::data::dataset::{Dataset, DatasetError};
@@ -268,7 +268,7 @@ pub fn load(
         PointsName::File(path) if !path.exists() => {
             return Err(PointsError::Unknown { of: of() });
         }
-        PointsName::File(path) if check_kind(path).is_err() => {
+        PointsName::File(path) if check_kind(path).is_err() || is_passing(path) => {
             return Err(PointsError::ReadOnce { of: of() });
         }
         PointsName::File(path) => {
@@ -284,6 +284,13 @@ pub fn load(
     };
     PointSplits::cut(&table, &order, train, valid)
         .map_err(|reason| PointsError::Column { of: of(), reason })
+}
+
+/// Whether it is a name for what a process has open, such as `/dev/stdin`, whatever is behind it for now. What lies in memory
+/// is a file as any.
+fn is_passing(path: &Path) -> bool {
+    let path = path::absolute(path).unwrap_or_else(|_| path.into());
+    path.starts_with("/proc") || path.starts_with("/dev") && !path.starts_with("/dev/shm")
 }
 
 /// All rows of a file, in their order, for a model of points so standardised. The file must have the columns of these
@@ -328,8 +335,8 @@ pub enum PointsError {
 
     /// What it holds is gone when it was read.
     #[error(
-        "{of}: is a pipe or a device, which a run could not read again when it goes on or is evaluated: write the points to a \
-         file"
+        "{of}: is a pipe, a device or what a process has open, which a run could not read again when it goes on or is \
+         evaluated: write the points to a file, and give its own name"
     )]
     ReadOnce {
         /// Which points.

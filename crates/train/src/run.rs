@@ -338,6 +338,30 @@ impl RunDir {
         self.path.join(format!("{SEED}{seed}"))
     }
 
+    /// The fit with this seed, of several with these settings.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or one of other settings.
+    pub fn fit<S: Settings>(&self, settings: &S, seed: u64) -> Result<Self> {
+        let path = self.of_seed(seed);
+        let shown = path.display();
+        let run = Self::open(&path).with_context(|| {
+            format!("{shown} is in the way of a fit: move it away, and that fit begins anew")
+        })?;
+        let there: S = run.settings()?;
+        let mut expected = settings.of_seed(seed);
+        // By itself it may have gone on for longer, and elsewhere.
+        let training = expected.training_mut();
+        (training.epochs, training.backend) = (there.training().epochs, there.training().backend);
+        ensure!(
+            there == expected,
+            "{shown} is a fit of other settings than the folder around it: one of the two config.json was exchanged; put it \
+             back, or move {shown} away, and that fit begins anew"
+        );
+        Ok(run)
+    }
+
     /// The fits of a run of several seeds, in their order, each as a run or the reason why it is none; of another this run
     /// alone.
     ///
@@ -345,7 +369,8 @@ impl RunDir {
     ///
     /// When the configuration was damaged.
     pub fn fits<S: Settings>(self) -> Result<Vec<Result<Self>>> {
-        let Some(seeds) = self.settings::<S>()?.seeds() else {
+        let settings: S = self.settings()?;
+        let Some(seeds) = settings.seeds() else {
             return Ok(vec![Ok(self)]);
         };
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
@@ -356,7 +381,7 @@ impl RunDir {
             .collect();
         there.sort_unstable();
         there.dedup();
-        let fits = there.iter().map(|&seed| Self::open(&self.of_seed(seed)));
+        let fits = there.iter().map(|&seed| self.fit(&settings, seed));
         let mut fits: Vec<Result<Self>> = fits.collect();
         let first = seeds
             .clone()
@@ -393,6 +418,38 @@ impl RunDir {
         Ok(history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch)))
     }
 
+    /// The row of the metrics of the epoch whose weights are taken.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or the metrics are missing or damaged.
+    pub fn row_of_weights(&self, measured: &'static Measured) -> Result<EpochRow> {
+        if !self.checkpoints().is_empty() || !self.model_file().is_file() {
+            return self.best(measured);
+        }
+        self.best_row(measured)?.with_context(|| {
+            let file = self.metrics_file();
+            format!("{} has no epoch to compare fits by", file.display())
+        })
+    }
+
+    /// Refuses to train from the start where that would replace results. Two rows may come before the first checkpoint, which
+    /// is saved while the second epoch is trained.
+    ///
+    /// # Errors
+    ///
+    /// When there are more, or weights.
+    pub fn check_blank(&self, history: &History) -> Result<()> {
+        ensure!(
+            history.len() <= 2 && !self.model_file().exists(),
+            "{run} has no checkpoint left to go on from, and training from the start would replace its results: begin a new \
+             run with {command} --config {run}/config.json",
+            run = self.path.display(),
+            command = self.task()?,
+        );
+        Ok(())
+    }
+
     /// The epoch of the checkpoint that is best by validation, and its row of the metrics.
     ///
     /// # Errors
@@ -401,12 +458,14 @@ impl RunDir {
     pub fn best(&self, measured: &'static Measured) -> Result<EpochRow> {
         let path = self.path.display();
         let epochs = self.checkpoints();
-        ensure!(
-            !epochs.is_empty(),
-            "{path} has no checkpoint yet: finish an epoch with `{} --resume {path}`",
-            self.task()?
-        );
         let history = History::load(&self.metrics_file(), measured)?;
+        if epochs.is_empty() {
+            self.check_blank(&history)?;
+            bail!(
+                "{path} has no checkpoint yet: finish an epoch with `{} --resume {path}`",
+                self.task()?
+            );
+        }
         checkpoint::check_metrics(self, &epochs, &history)?;
         history
             .best_of(|epoch| epochs.contains(&epoch))

@@ -1,18 +1,18 @@
 //! `train sample`: what a run's best model makes, as pictures or as numbers.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, ErrorKind, Write},
     path::Path,
+    process,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     cli::SampleArgs,
     density, energy,
     evaluation::refuse,
-    run::{RunDir, trained::Trained},
+    run::{RunDir, disk::replace_with, trained::Trained},
     task::{Task, TaskName},
     vae::VaeTask,
 };
@@ -33,7 +33,8 @@ pub fn run(args: &SampleArgs) -> Result<()> {
     }
 }
 
-/// Writes numbers as CSV to a new file, or to standard output, below a header if it has names; a reader that went away wants no more.
+/// Writes numbers as CSV to a new file, whole or not at all, or to standard output, below a header if it has names; a reader
+/// that went away wants no more.
 ///
 /// # Errors
 ///
@@ -49,9 +50,14 @@ pub fn write_csv(
             written => written.context("cannot write to standard output"),
         };
     };
-    let file =
-        File::create_new(path).with_context(|| format!("cannot write {}", path.display()))?;
-    write(file, header, rows).with_context(|| format!("cannot write {}", path.display()))
+    let shown = path.display();
+    ensure!(
+        path.symlink_metadata().is_err(),
+        "{shown} exists: name a new file with --output"
+    );
+    let part = path.with_added_extension(format!("{}.part", process::id()));
+    replace_with(&part, path, |file| write(file, header, rows))
+        .with_context(|| format!("cannot write {shown}"))
 }
 
 fn write(

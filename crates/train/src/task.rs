@@ -80,6 +80,13 @@ pub trait Settings: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
         None
     }
 
+    /// Those of the fit with this seed.
+    fn of_seed(&self, seed: u64) -> Self {
+        let mut fit = self.clone();
+        fit.training_mut().seed = seed;
+        fit
+    }
+
     /// What a new run folder is called, before its number.
     fn short_name(&self) -> String;
 

@@ -28,7 +28,8 @@ pub fn told(written: io::Result<()>) {
 
 /// # Errors
 ///
-/// When something that was said could not be written to standard output.
+/// When something that was said could not be written to standard output. One that was closed is `/dev/null` since before
+/// `main`: Rust opens that in its place.
 pub fn all_was_told() -> Result<()> {
     match UNTOLD.get() {
         Some(error) => bail!("cannot write to standard output: {error}"),

@@ -94,7 +94,7 @@ impl Fit {
         let best = run.best_row(MEASURED)?.map(|row| row.epoch);
         let rows: Vec<Row> = run.evaluations()?;
         // Of the last ones with the most samples.
-        let of_best = rows.into_iter().filter(|row| row.epoch == best);
+        let of_best = (rows.into_iter()).filter(|row| best.is_some() && row.epoch == best);
         let of_best = of_best.max_by_key(|row| row.samples);
         Ok(Self {
             run,
@@ -106,12 +106,16 @@ impl Fit {
 
     /// How to have it evaluated, where it is not, or why that cannot be.
     fn missing(&self) -> Option<String> {
-        let path = self.path.display();
-        let evaluate = || match self.run.has_weights() {
-            true => format!("train evaluate {path}"),
-            false => format!("{path} has no checkpoint"),
+        let usable = || self.run.row_of_weights(MEASURED).and(self.trained());
+        let evaluate = || match usable() {
+            Ok(_) => format!("train evaluate {}", self.path.display()),
+            Err(error) => format!("{error:#}"),
         };
         self.row.is_none().then(evaluate)
+    }
+
+    fn trained(&self) -> Result<Trained<EnergyTask>> {
+        Trained::load(&self.run, self.settings.clone())
     }
 
     fn kl(&self) -> Option<f64> {
@@ -251,7 +255,7 @@ fn csv(fits: &[Fit]) -> Result<Vec<u8>> {
 }
 
 /// The paper's Figure 3: a row an energy, first its distribution, then the nearest fit of each family and number of layers
-/// whose weights can be had; and why those of nearer ones cannot.
+/// whose weights can be had; and why those of nearer ones in the table cannot.
 fn figure(groups: &[Group]) -> Result<(Picture, Vec<String>)> {
     let mut energies: Vec<EnergyName> = Vec::new();
     let mut columns: Vec<String> = Vec::new();
@@ -274,12 +278,15 @@ fn figure(groups: &[Group]) -> Result<(Picture, Vec<String>)> {
                 .collect();
             let evaluated = by_distance(&fits).into_iter().map(|(_, fit)| fit);
             let others = fits.iter().copied().filter(|fit| fit.row.is_none());
-            let mut trained = (evaluated.chain(others))
-                .filter(|fit| fit.run.has_weights())
-                .filter_map(|fit| {
-                    let trained = Trained::<EnergyTask>::load(&fit.run, fit.settings.clone());
-                    let why_not = |error| not_drawn.push(format!("{error:#}"));
-                    trained.map_err(why_not).ok()
+            let mut trained = evaluated
+                .chain(others)
+                .filter_map(|fit| match fit.trained() {
+                    Ok(trained) => Some(trained),
+                    Err(error) => {
+                        // Of those that are not evaluated the reason is told already.
+                        not_drawn.extend(fit.row.is_some().then(|| format!("{error:#}")));
+                        None
+                    }
                 });
             pictures.push(match trained.next() {
                 None => Picture::new(SIDE, SIDE),

@@ -9,7 +9,11 @@ use super::{BAD, EnergySettings, EnergyTask, MEASURED, sample::PICTURE};
 use crate::{
     cli::EnergyArgs,
     learn::{self, Diverged, Ending, Plan, StopRequest},
-    run::RunDir,
+    run::{
+        RunDir,
+        history::History,
+        trained::{Trained, pass_over},
+    },
     task::{Settings, Task, TaskName},
     terminal::{say, warn},
 };
@@ -42,13 +46,14 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
     plan.settings = settings.clone();
     if let Some(run) = plan.resumed() {
         for seed in seeds.clone() {
-            check_fit(&run.of_seed(seed), &of_seed(&settings, seed))?;
+            check_fit(run, &settings, seed)?;
         }
     }
     let (run, _lock) = plan.begin()?;
     run.save_settings(&settings)?;
+    let mut diverged = Vec::new();
     for seed in seeds {
-        let fit = of_seed(&settings, seed);
+        let fit = settings.of_seed(seed);
         let path = run.of_seed(seed);
         if is_whole(&path, &fit)? {
             continue;
@@ -69,11 +74,12 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
             }
             Err(error) if error.is::<Diverged>() => {
                 warn(format_args!("seed {seed}: {error:#}"));
+                diverged.push(seed);
             }
             Err(error) => return Err(error),
         }
     }
-    conclude(run, &settings)?;
+    conclude(&run, &settings, &diverged)?;
     Ok(Ending::Complete)
 }
 
@@ -96,40 +102,27 @@ fn check(run: &RunDir, settings: &EnergySettings) -> Result<()> {
     Ok(())
 }
 
-/// The settings of one of the fits.
-fn of_seed(settings: &EnergySettings, seed: u64) -> EnergySettings {
-    let mut fit = settings.clone();
-    (fit.training.seed, fit.restarts) = (seed, super::one());
-    fit
-}
-
-/// Refuses to go on with what is not this fit, if anything is there, and with one that has more epochs.
-fn check_fit(path: &Path, fit: &EnergySettings) -> Result<()> {
+/// Refuses to go on with what is not this fit, if anything is there, and with one that has more epochs or has lost its own.
+fn check_fit(run: &RunDir, settings: &EnergySettings, seed: u64) -> Result<()> {
+    let path = run.of_seed(seed);
     if path.symlink_metadata().is_err() {
         return Ok(());
     }
     let shown = path.display();
-    let run = RunDir::open(path).with_context(|| {
-        format!("{shown} is in the way of a fit: move it away, and that fit begins anew")
-    })?;
-    let there = run.settings::<EnergySettings>()?;
-    let mut as_there = fit.clone();
-    as_there.training.epochs = there.training.epochs;
-    as_there.training.backend = there.training.backend;
-    as_there.training.versions = there.training.versions.clone();
-    ensure!(
-        there == as_there,
-        "{shown} is a fit of other settings than the folder around it: one of the two config.json was exchanged; put it back, or \
-         move {shown} away, and that fit begins anew"
-    );
+    let fit = run.fit(settings, seed)?;
     let (done, epochs) = (
-        run.checkpoints().last().copied().unwrap_or(0),
-        fit.training.epochs,
+        fit.checkpoints().last().copied().unwrap_or(0),
+        settings.training.epochs,
     );
     ensure!(
         done <= epochs.get(),
-        "{shown} has {done} epochs already, and --epochs is how many there will be in all: give {done} or more"
+        "{shown} has {done} epochs already, and each fit is to have {epochs} in all: give --epochs {done} or more"
     );
+    if done == 0 && !is_whole(&path, settings)? {
+        let history = History::load(&fit.metrics_file(), MEASURED)?;
+        (fit.check_blank(&history))
+            .with_context(|| format!("move {shown} away, and that fit begins anew"))?;
+    }
     Ok(())
 }
 
@@ -144,40 +137,62 @@ fn is_whole(path: &Path, fit: &EnergySettings) -> Result<bool> {
     Ok(has_all && path.join(PICTURE).is_file() && run.model_file().is_file())
 }
 
-/// Says how near each fit has come by its best epoch's validation, which of them is the best, and how many are in a bad
-/// optimum.
-fn conclude(run: RunDir, settings: &EnergySettings) -> Result<()> {
+/// Says how near each fit has come by its best epoch's validation, which of them is the best, how many are in a bad optimum,
+/// and how many `diverged`.
+fn conclude(run: &RunDir, settings: &EnergySettings, diverged: &[u64]) -> Result<()> {
     let log_z = settings.energy.log_z();
     let mut distances = Vec::new();
-    for fit in run.clone().fits::<EnergySettings>()? {
-        let fit = fit?;
-        let seed = fit.settings::<EnergySettings>()?.training.seed;
-        match fit.best_row(MEASURED)? {
-            Some(row) if fit.has_weights() => distances.push((log_z - row.valid_score(), seed)),
-            _ => say(format_args!("seed {seed}: diverged in its first epoch")),
+    for seed in settings.seeds().into_iter().flatten() {
+        match validated(run, settings, seed) {
+            Ok(elbo) => distances.push((log_z - elbo, seed)),
+            Err(_) if diverged.contains(&seed) => {
+                say(format_args!("seed {seed}: diverged in its first epoch"));
+            }
+            Err(error) => pass_over(&error),
         }
     }
     distances.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     for (kl, seed) in &distances {
+        let until = match diverged.contains(seed) {
+            true => ", before it diverged",
+            false => "",
+        };
         say(format_args!(
-            "seed {seed}: KL(q||p) {kl:.4} nats by validation"
+            "seed {seed}: KL(q||p) {kl:.4} nats by validation{until}"
         ));
     }
-    let &(nearest, best) = distances
-        .first()
-        .context("no fit finished an epoch: start anew with a lower --lr")?;
-    let bad = distances.iter().filter(|(kl, _)| *kl > nearest + BAD);
-    let path = run.path().display();
+    let (path, fits) = (run.path().display(), settings.restarts);
+    ensure!(
+        diverged.len() < fits.get(),
+        "all {fits} fits diverged: {}",
+        MEASURED.advice
+    );
+    let &(nearest, best) = (distances.first())
+        .with_context(|| format!("{path}: none of its fits can be used, for the reasons above"))?;
+    let bad = distances
+        .iter()
+        .filter(|(kl, seed)| *kl > nearest + BAD && !diverged.contains(seed));
     say(format_args!(
-        "the best of {} fits is that of seed {best}; {} in a bad optimum, more than {BAD} nats from it",
-        distances.len(),
+        "the best of {fits} fits is that of seed {best}; {} in a bad optimum, more than {BAD} nats from it{}",
         match bad.count() {
             1 => "1 is".into(),
             count => format!("{count} are"),
+        },
+        match diverged.len() {
+            0 => String::new(),
+            count => format!("; {count} diverged"),
         }
     ));
     say(format_args!(
         "evaluate it with:                  cargo run -p train -- evaluate {path}"
     ));
     Ok(())
+}
+
+/// The bound that a fit has come to by validation, if its weights can be had.
+fn validated(run: &RunDir, settings: &EnergySettings, seed: u64) -> Result<f64> {
+    let fit = run.fit(settings, seed)?;
+    let row = fit.row_of_weights(MEASURED)?;
+    Trained::<EnergyTask>::load(&fit, settings.of_seed(seed))?;
+    Ok(row.valid_score())
 }

@@ -37,19 +37,35 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The same, by way of `part`.
 pub fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_through(part, bytes)?;
-    fs::rename(part, path).inspect_err(|_| {
+    replace_with(part, path, |file| file.write_all(bytes))
+}
+
+/// The same, of what `write` writes.
+pub fn replace_with<E: From<io::Error>>(
+    part: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let written = write_with(part, write).and_then(|()| Ok(fs::rename(part, path)?));
+    written.inspect_err(|_| {
         // It has served its purpose, whether or not it goes.
         let _ = fs::remove_file(part);
     })?;
-    sync(path.parent().unwrap_or(path))
+    Ok(sync(path.parent().unwrap_or(path))?)
 }
 
 /// Writes a file, and returns when the disk has it.
 pub fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+fn write_with<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
     let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    sync_file(&file)
+    write(&mut file)?;
+    Ok(sync_file(&file)?)
 }
 
 fn sync_file(file: &File) -> io::Result<()> {

@@ -65,20 +65,22 @@ impl<T: Task> Trained<T> {
             let trained = load(&run, settings)??;
             return Ok((run, trained));
         }
-        let pass_over = |error| warn(format_args!("warning: a fit is passed over: {error:#}"));
         let mut fits = Vec::new();
         for fit in run.clone().fits::<T::Settings>()? {
-            let read = |fit: RunDir| anyhow::Ok((score::<T>(&fit)?, fit.settings()?, fit));
+            let read = |fit: RunDir| {
+                let row = fit.row_of_weights(T::Model::MEASURED)?;
+                anyhow::Ok((row.valid_score(), fit.settings()?, fit))
+            };
             match fit.and_then(read) {
                 Ok(fit) => fits.push(fit),
-                Err(error) => pass_over(error),
+                Err(error) => pass_over(&error),
             }
         }
         fits.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
         for (_, settings, fit) in fits {
             match load(&fit, settings)? {
                 // An epoch that is asked for is that of the best.
-                Err(error) if epoch.is_none() => pass_over(error),
+                Err(error) if epoch.is_none() => pass_over(&error),
                 trained => return Ok((fit, trained?)),
             }
         }
@@ -120,17 +122,9 @@ impl<T: Task> Trained<T> {
     }
 }
 
-/// What a fit has come to by validation at the epoch whose weights are taken.
-fn score<T: Task>(fit: &RunDir) -> Result<f64> {
-    let measured = T::Model::MEASURED;
-    let row = match fit.checkpoints().is_empty() && fit.model_file().is_file() {
-        true => fit.best_row(measured)?.with_context(|| {
-            let file = fit.metrics_file();
-            format!("{} has no epoch to compare fits by", file.display())
-        })?,
-        false => fit.best(measured)?,
-    };
-    Ok(row.valid_score())
+/// Tells what keeps a fit from being chosen.
+pub fn pass_over(error: &anyhow::Error) {
+    warn(format_args!("warning: a fit is passed over: {error:#}"));
 }
 
 /// `trainee` with the weights of the checkpoint of `epoch`.
