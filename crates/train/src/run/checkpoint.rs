@@ -86,15 +86,18 @@ impl Origin {
     pub fn check(&self, saved: &Self) -> Result<()> {
         let (now, then) = (&self.settings, &saved.settings);
         for name in now.keys().chain(then.keys()) {
-            if now.get(name) != then.get(name) {
-                let shown = |value: Option<&Value>| {
+            // A setting that came later is as it is where it is not given.
+            let given = |value: Option<&'_ Value>| value.filter(|value| !value.is_null()).cloned();
+            let (is, was) = (given(now.get(name)), given(then.get(name)));
+            if is != was {
+                let shown = |value: Option<Value>| {
                     value.map_or("nothing".to_owned(), |value| value.to_string())
                 };
                 bail!(
                     "it was trained with {name} = {}, and config.json says {}: put config.json back as it was, or begin \
                      a new run with --config",
-                    shown(then.get(name)),
-                    shown(now.get(name))
+                    shown(was),
+                    shown(is)
                 );
             }
         }
@@ -366,6 +369,23 @@ impl CheckpointingStrategy for SaveAll {
 mod tests {
     use super::*;
     use crate::vae::VaeSettings;
+
+    /// So that settings which come to a program don't make the runs of an earlier one useless.
+    #[test]
+    fn a_setting_that_is_not_given_need_not_be_known() {
+        let origin = |settings: &str| Origin {
+            settings: serde_json::from_str(settings).unwrap(),
+            data: "the data".into(),
+        };
+        let before = origin(r#"{"layers": 10}"#);
+        let later = origin(r#"{"layers": 10, "flow_sigmoids": null}"#);
+        let given = origin(r#"{"layers": 10, "flow_sigmoids": 8}"#);
+        later.check(&before).unwrap();
+        before.check(&later).unwrap();
+        let message = given.check(&before).unwrap_err().to_string();
+        let said = "trained with flow_sigmoids = nothing, and config.json says 8";
+        assert!(message.contains(said), "{message}");
+    }
 
     #[test]
     fn what_a_killed_training_left_is_deleted_and_nothing_else() {
