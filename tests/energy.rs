@@ -282,6 +282,21 @@ fn a_grid_that_does_not_hold_the_fit_says_nothing_of_it() {
     assert_eq!(at.column("report/table.csv", "kl_on_grid"), [""]);
 }
 
+/// A thousandth of q so far beyond the grid that it makes more than a nat of the KL, if the machine's arithmetic leads there too: a
+/// number on the grid agrees with the samples', or there is none.
+#[test]
+fn a_grid_that_lacks_little_far_away_says_nothing() {
+    let at = Place::new();
+    at.train(
+        "energy --energy u3 --layers 4 --epochs 1 --seed 9 --anneal none --lr 14 --output far",
+    );
+    let row = at.evaluated("far");
+    let agrees = row["kl_on_grid"]
+        .as_f64()
+        .is_none_or(|kl| (kl - number(&row, "kl")).abs() < 4.0 * number(&row, "kl_se") + 0.01);
+    assert!(agrees, "{row}");
+}
+
 /// The first two of these seeds diverge.
 #[test]
 fn a_fit_beside_one_that_diverged_is_as_it_is_alone() {
