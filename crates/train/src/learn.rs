@@ -378,8 +378,8 @@ impl<T: Task> Session<T> {
         // The first steps are judged too mildly for it to have been noticed there.
         if let Some(fallen) = fallen.filter(|&fallen| watch.is_lost(fallen)) {
             warn(format_args!(
-                "warning: training has diverged: the last epoch is {:.2} nats per {} below the best, and all that is kept is from \
-                 before; {}",
+                "warning: training has diverged: the last epoch is {:.2} nats per {} below the best, and the weights kept as the \
+                 best are from before; {}",
                 fallen.best - fallen.now,
                 measured.item,
                 measured.advice
