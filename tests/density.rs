@@ -190,6 +190,25 @@ fn contexts_are_told_apart() {
     }
 }
 
+/// Beside its samples a context stands as it was given, and not as the network saw it.
+#[test]
+fn a_context_is_written_back_as_it_was_given() {
+    let at = Place::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut points = "k,y\n".to_owned();
+    for i in 0..300 {
+        writeln!(points, "{},{}", i % 3, rng.sample::<f64, _>(StandardNormal)).unwrap();
+    }
+    at.write("points.csv", points);
+    at.train("density --points points.csv --context k --layers 1 --epochs 1 --output run")
+        .succeeds();
+    at.write("given.csv", "k\n0\n0.001\n123.456\n0.30000000000000004\n");
+    at.train("sample run --count 1 --context given.csv --output samples.csv")
+        .succeeds();
+    let given = at.numbers("samples.csv", "k");
+    assert_eq!(given, [0.0, 0.001, 123.456, 0.1 + 0.2]);
+}
+
 /// A density is for other programs too: the weights as burn-flows loads them, and the units.
 #[test]
 fn what_is_saved_is_the_density() {
@@ -400,6 +419,40 @@ fn a_header_of_numbers_is_noticed() {
     assert!(numbered.stdout.contains("(49 training"), "{numbered:#?}");
     let said = "the first row, 2019, 2020, is taken as numbers";
     assert!(numbered.stderr.contains(said), "{numbered:#?}");
+    at.write("asked.csv", format!("2019,2020,2021\n{rows}"));
+    at.write("points.csv", &rows);
+    let asked = at.train("log-prob nameless asked.csv --output p.csv");
+    assert!(asked.stderr.contains(said), "{asked:#?}");
+}
+
+/// And what is given, whether its columns are of whole numbers or not.
+#[test]
+fn a_header_of_numbers_is_noticed_over_whole_numbers_too() {
+    let at = Place::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut rows = String::new();
+    for _ in 0..300 {
+        let [a, b] = [(); 2].map(|()| rng.random_range(0..1_000));
+        writeln!(rows, "{a},{b},{}", rng.sample::<f64, _>(StandardNormal)).unwrap();
+    }
+    at.write("points.csv", &rows);
+    let flags = "--context 2,1 --layers 1 --epochs 1";
+    let plain = at.train(&format!(
+        "density --points points.csv {flags} --output plain"
+    ));
+    assert!(!plain.succeeds().stderr.contains("first row"));
+    for first in ["0,1,2", "2019,2020,2021"] {
+        at.write("headed.csv", format!("{first}\n{rows}"));
+        let headed = at.train(&format!(
+            "density --points headed.csv {flags} --output {}",
+            &first[..1]
+        ));
+        assert!(headed.stderr.contains("the first row, "), "{headed:#?}");
+    }
+    at.write("given.csv", "0,1\n5,17\n3,900\n");
+    let sampled = at.train("sample plain --count 1 --context given.csv --output samples.csv");
+    let said = "given.csv: the first row, 1, 0, is taken as numbers";
+    assert!(sampled.stderr.contains(said), "{sampled:#?}");
 }
 
 /// A run reads its points again; who asks for their log-density once does not.

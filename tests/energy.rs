@@ -16,13 +16,18 @@ fn layers_come_close_and_the_estimates_agree() {
     // 0.4 √2π wide over z2; over z1 as wide as the window and its two walls of half a Gaussian each.
     let root = (2.0 * std::f64::consts::PI).sqrt();
     let log_z = (0.4 * root * (8.0 + 0.2 * root)).ln();
+    assert!(!flow["kl_on_grid"].is_null(), "{flow}");
     for row in [&flow, &gaussian] {
         let get = |name| number(row, name);
         assert!((get("log_z") - log_z).abs() < 1e-6, "{row}");
         // Of 100,000 samples, against the sum over cells of 0.023 that neither noise nor a sample's place is in: four
-        // standard errors, and the rectangle rule's error on what a planar layer may bend.
-        let apart = (get("kl") - get("kl_on_grid")).abs();
-        assert!(apart < 4.0 * get("kl_se") + 2e-3, "{row}");
+        // standard errors, and the rectangle rule's error on what a planar layer may bend. Of the Gaussian, which is wider than
+        // the target, the grid may lack too much for a number.
+        let apart = row["kl_on_grid"].as_f64().map(|kl| (get("kl") - kl).abs());
+        assert!(
+            apart.is_none_or(|apart| apart < 4.0 * get("kl_se") + 2e-3),
+            "{row}"
+        );
         assert!((get("mass_on_grid") - 1.0).abs() < 2e-3, "{row}");
         assert!(get("kl") > 0.0, "{row}");
         let share = get("effective_share");
@@ -337,6 +342,21 @@ fn a_grid_that_does_not_hold_the_fit_says_nothing_of_it() {
     at.train("evaluate wide --samples 1000").succeeds();
     at.train("report wide --output report").succeeds();
     assert_eq!(at.column("report/table.csv", "kl_on_grid"), [""]);
+}
+
+/// A thousandth of q so far beyond the grid that it makes more than a nat of the KL, if the machine's arithmetic leads there too: a
+/// number on the grid agrees with the samples', or there is none.
+#[test]
+fn a_grid_that_lacks_little_far_away_says_nothing() {
+    let at = Place::new();
+    at.train(
+        "energy --energy u3 --layers 4 --epochs 1 --seed 9 --anneal none --lr 14 --output far",
+    );
+    let row = at.evaluated("far");
+    let agrees = row["kl_on_grid"]
+        .as_f64()
+        .is_none_or(|kl| (kl - number(&row, "kl")).abs() < 4.0 * number(&row, "kl_se") + 0.01);
+    assert!(agrees, "{row}");
 }
 
 /// The first two of these seeds diverge.

@@ -81,6 +81,22 @@ fn eighty_layers_do_not_explode() {
     is_stable(80);
 }
 
+/// Its explosion falls into the first steps, which are judged mildly: whoever looks at the end alone is told nevertheless.
+#[test]
+fn a_run_that_ends_far_below_its_best_says_so() {
+    let at = place();
+    let run = at.train("--optimizer rmsprop --lr 0.01 --epochs 6 --output run");
+    if run.code == Some(0) {
+        let elbo = at.numbers("run/metrics.csv", "valid_elbo");
+        let best = elbo.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Half of what there is to know of 64 pixels.
+        let has_fallen = best - elbo[5] > 32.0 * std::f64::consts::LN_2;
+        let said =
+            run.stderr.contains("warning: training has diverged") && run.stderr.contains("--lr");
+        assert_eq!(said, has_fallen, "{run:#?}");
+    }
+}
+
 /// At rates that nothing can hold: not one epoch of it is saved.
 #[test]
 fn a_run_that_diverges_says_where_and_fails() {

@@ -35,12 +35,13 @@ use crate::{
         trained::{Trained, load_weights},
     },
     task::{Model, Settings, Task},
-    terminal::say,
+    terminal::{say, warn},
 };
 use learner::{MeanMetric, Trainee};
 use loader::{EpochLoader, Role};
 use progress::{NoMetricFiles, Progress};
 pub use stop::StopRequest;
+use watch::Divergence;
 
 /// How a training ended, when nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,7 +324,7 @@ impl<T: Task> Session<T> {
         };
         let measured = T::Model::MEASURED;
         let best = run.best(measured)?;
-        let origin = Origin::of(&self.task);
+        let (origin, watch) = (Origin::of(&self.task), self.task.watch());
         let trained = Trained::of_epoch(&run, None, self.task, self.device)?;
         let model = trained.model.clone().into_record().into_bytes()?;
         run.write("model.bpk", &model)?;
@@ -350,6 +351,10 @@ impl<T: Task> Session<T> {
             model: Sum::of(&model),
             origin,
         };
+        let fallen = last.as_ref().map(|last| Divergence {
+            best: best.valid_score(),
+            now: last.valid_score(),
+        });
         let mut json = serde_json::to_string_pretty(&summary)?;
         json.push('\n');
         run.write("summary.json", json.as_bytes())?;
@@ -365,6 +370,16 @@ impl<T: Task> Session<T> {
             measured.terms[0].name,
             best.valid_score()
         ));
+        // The first steps are judged too mildly for it to have been noticed there.
+        if let Some(fallen) = fallen.filter(|&fallen| watch.is_lost(fallen)) {
+            warn(format_args!(
+                "warning: training has diverged: the last epoch is {:.2} nats per {} below the best, and the weights kept as the \
+                 best are from before; {}",
+                fallen.best - fallen.now,
+                measured.item,
+                measured.advice
+            ));
+        }
         let rows = history.rows();
         run.write("curves.svg", curves::of_run(rows, measured).as_bytes())?;
         say(format_args!(

@@ -174,7 +174,7 @@ pub struct PointSplits {
     pub standardization: Standardization,
     /// Whether the columns have names: those of a file without a header have none.
     pub has_names: bool,
-    /// What looks like a header in the place of the first row, if that does.
+    /// What is said of a first row that looks like a header of numbers.
     first_row: Option<String>,
 }
 
@@ -195,7 +195,7 @@ impl PointSplits {
             test: points.slice(train + valid..points.len()),
             standardization,
             has_names: table.has_names,
-            first_row: table.numbers_for_names(),
+            first_row: table.doubtful_header(),
         })
     }
 
@@ -230,13 +230,31 @@ impl PointSplits {
 
     /// What speaks against a density of these points, a sentence each; see [`doubts`].
     pub fn warnings(&self) -> Vec<String> {
-        let header = self.first_row.iter().map(|first| {
-            format!(
-                "the first row, {first}, is taken as numbers, like all others: if these are the names of columns, write some \
-                 that have letters"
-            )
-        });
-        header.chain(doubts::of(self)).collect()
+        let header = self.first_row.clone();
+        header.into_iter().chain(doubts::of(self)).collect()
+    }
+}
+
+/// The rows of a file, as a model sees them and as they stand there.
+pub struct FileRows {
+    /// All, standardised.
+    pub points: Points,
+    table: Table,
+}
+
+impl FileRows {
+    /// The numbers of row `index` as the file has them, those of the points, then those of the context.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many rows.
+    pub fn row(&self, index: usize) -> &[f64] {
+        self.table.row(index)
+    }
+
+    /// What speaks against reading all rows as numbers, in words, if anything does.
+    pub fn warning(&self) -> Option<String> {
+        self.table.doubtful_header()
     }
 }
 
@@ -299,17 +317,19 @@ fn is_passing(path: &Path) -> bool {
 /// # Errors
 ///
 /// See [`PointsError`]. One row is enough, and all may be the same.
-pub fn read_for(path: &Path, standardization: &Standardization) -> Result<Points, PointsError> {
+pub fn read_for(path: &Path, standardization: &Standardization) -> Result<FileRows, PointsError> {
     let names = |columns: &[Column]| {
         let names = columns.iter().map(|column| column.name.clone());
         names.collect::<Vec<_>>()
     };
     let columns = names(&standardization.columns);
     let table = read(path, Some(&columns), &names(&standardization.context))?;
-    Points::of(standardization, &table, 0..table.rows()).map_err(|reason| PointsError::Column {
+    let points = Points::of(standardization, &table, 0..table.rows());
+    let points = points.map_err(|reason| PointsError::Column {
         of: PointsName::File(path.into()),
         reason,
-    })
+    })?;
+    Ok(FileRows { points, table })
 }
 
 fn read(path: &Path, columns: Option<&[String]>, context: &[String]) -> Result<Table, PointsError> {
@@ -581,7 +601,9 @@ mod tests {
     fn another_file_is_read_by_the_names_of_the_first() {
         let splits = load_text(&table(), &["rest"]).unwrap();
         let read = |text: &str| read_for(file(text).path(), &splits.standardization);
-        let points = read("more,rest,square,i\nx,3,100,10\n").unwrap();
+        let rows = read("more,rest,square,i\nx,3,100,10\n").unwrap();
+        assert_eq!(rows.row(0), [10.0, 100.0, 3.0]);
+        let points = rows.points;
         assert_eq!(
             (points.len(), points.dim(), points.context_dim()),
             (1, 2, 1)
@@ -592,7 +614,7 @@ mod tests {
             points.context(0),
             [splits.standardization.context[0].to_model(3.0) as f32]
         );
-        let constant = read("i,square,rest\n1,1,1\n1,1,1\n").unwrap();
+        let constant = read("i,square,rest\n1,1,1\n1,1,1\n").unwrap().points;
         assert_eq!(constant.row(0), constant.row(1));
 
         for (text, said) in [
@@ -617,8 +639,15 @@ mod tests {
         // Where the first had no header, by number.
         let nameless = table().replacen("i,square,rest\n", "", 1);
         let nameless = load_text(&nameless, &["3"]).unwrap().standardization;
-        let points = read_for(file("10,100,3").path(), &nameless).unwrap();
-        assert_eq!(points.row(0).len(), 2);
+        let rows = read_for(file("10,100,3").path(), &nameless).unwrap();
+        assert_eq!(rows.points.row(0).len(), 2);
+        assert_eq!(rows.warning(), None);
+        let rows = read_for(file("0,1,2\n10,100,3\n").path(), &nameless).unwrap();
+        let warning = rows.warning().unwrap();
+        assert!(
+            warning.contains("the first row, 0, 1, 2, is taken"),
+            "{warning}"
+        );
         assert!(read_for(file("10,100").path(), &nameless).is_err());
     }
 
@@ -701,7 +730,7 @@ mod tests {
         lap(format!("fingerprint: {:08x}", splits.fingerprint()));
         lap(format!(
             "Gaussian: {:?}",
-            gaussian::Gaussian::fit(&splits.train).is_ok()
+            gaussian::Gaussian::fit(&splits).is_ok()
         ));
     }
 
@@ -724,7 +753,7 @@ mod tests {
                 if let Ok(splits) = load(&name, None, &names(context)) {
                     splits.warnings();
                     splits.fingerprint();
-                    if let Ok(gaussian) = gaussian::Gaussian::fit(&splits.train) {
+                    if let Ok(gaussian) = gaussian::Gaussian::fit(&splits) {
                         gaussian.log_prob(splits.test.row(0), splits.test.context(0));
                     }
                 }

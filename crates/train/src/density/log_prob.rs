@@ -8,6 +8,7 @@ use crate::{
     points,
     run::{RunDir, trained::Trained},
     sample::write_csv,
+    terminal::warn,
 };
 
 /// # Errors
@@ -18,8 +19,14 @@ pub fn run(args: &LogProbArgs) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let settings = args.place.apply_to_points(run.settings()?);
     let trained = Trained::<DensityTask>::load(&run, settings)?;
-    let points = points::read_for(&args.points, &trained.task.points.standardization)?;
-    let log_probs = trained.log_probs(&points)?;
+    let rows = points::read_for(&args.points, &trained.task.points.standardization)?;
+    if let Some(warning) = rows.warning() {
+        warn(format_args!(
+            "warning: {}: {warning}",
+            args.points.display()
+        ));
+    }
+    let log_probs = trained.log_probs(&rows.points)?;
     if let Some(row) = log_probs.iter().position(|p| !p.is_finite()) {
         bail!(
             "{}: the log-density of row {} is not finite: it lies too far from all that the density was fitted to",

@@ -13,7 +13,7 @@ use crate::{
     run::{RunDir, trained::Trained},
     sample::write_csv,
     task::{Task, TaskName},
-    terminal::say,
+    terminal::{say, warn},
 };
 
 /// # Errors
@@ -43,21 +43,21 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
                 columns: given.to_vec(),
                 context: Vec::new(),
             };
-            Some((points::read_for(file, &of_context)?, of_context))
+            let rows = points::read_for(file, &of_context)?;
+            if let Some(warning) = rows.warning() {
+                warn(format_args!("warning: {}: {warning}", file.display()));
+            }
+            Some(rows)
         }
     };
-    let names = |of: &Standardization| {
-        let names = of.columns.iter().map(|column| column.name.clone());
-        names.collect::<Vec<_>>()
-    };
     // What was given comes first, so that a row says of what it is.
-    let mut header = contexts.as_ref().map_or(Vec::new(), |(_, of)| names(of));
-    header.extend(names(standardization));
+    let columns = (standardization.context.iter()).chain(&standardization.columns);
+    let mut header: Vec<String> = columns.map(|column| column.name.clone()).collect();
     // Numbers of columns that had no names are none: a reader would take them for a row.
     if header.iter().all(|name| name.parse::<f64>().is_ok()) {
         header.clear();
     }
-    let given = contexts.as_ref().map_or(1, |(points, _)| points.len());
+    let given = contexts.as_ref().map_or(1, |rows| rows.points.len());
     let all = (given.checked_mul(count.get()))
         .filter(|&all| all < usize::MAX / 64)
         .with_context(|| format!("--count {count}: that many are never done"))?;
@@ -66,33 +66,21 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
         let some = start..all.min(start + trained.at_once());
         // Sample i is of context i / count.
         let of = |i: usize| i / count.get();
-        let context = contexts.as_ref().map(|(points, _)| {
-            let (context, _) = tensors(&points.some(some.clone().map(of)), &trained.device);
+        let context = contexts.as_ref().map(|rows| {
+            let (context, _) = tensors(&rows.points.some(some.clone().map(of)), &trained.device);
             context
         });
         match trained.samples(some.clone(), context, args.seed()) {
             Ok(samples) => (some.zip(samples))
                 .map(|(i, point)| {
-                    let given =
-                        contexts
-                            .as_ref()
-                            .map_or(Vec::new(), |(points, standardization)| {
-                                let given = standardization.to_user(points.row(of(i)));
-                                given.into_iter().map(as_typed).collect()
-                            });
-                    Ok([given, standardization.to_user(&point)].concat())
+                    let given = contexts.as_ref().map_or(&[][..], |rows| rows.row(of(i)));
+                    Ok([given, &standardization.to_user(&point)].concat())
                 })
                 .collect(),
             Err(error) => vec![Err(error)],
         }
     });
     write_csv(args.output.as_deref(), &header, rows)
-}
-
-/// A number that came through single precision, to as many digits as that has.
-fn as_typed(number: f64) -> f64 {
-    let digits = (number as f32).to_string();
-    digits.parse().unwrap_or(number)
 }
 
 impl Trained<DensityTask> {

@@ -71,6 +71,11 @@ impl Watch {
         self
     }
 
+    /// Whether a training has lost what it had learned, by the scores of whole epochs.
+    pub fn is_lost(&self, Divergence { best, now }: Divergence) -> bool {
+        now < best - self.state.lock().expect("no panic while locked").range
+    }
+
     /// Takes note of a step's score, which is `maximised` or not, and tells whether training has diverged.
     pub fn see(&self, score: f64, maximised: bool) -> Option<Divergence> {
         let mut state = self.state.lock().expect("no panic while locked");
@@ -180,6 +185,15 @@ mod tests {
         // Not before there is a mean.
         let resumed = Watch::new(bernoulli(784), 100).after(10_000, -100.0);
         assert_eq!(first(&resumed, [-400.0; 100]).unwrap().0, 20);
+    }
+
+    /// Digits that a run explodes on in its first steps, and is left alone.
+    #[test]
+    fn what_is_lost_in_the_first_steps_is_told_of_by_the_epochs() {
+        let watch = Watch::new(bernoulli(64), 100);
+        assert_eq!(first(&watch, [-28.0, -70.0, -70.0, -70.0]), None);
+        let fallen = |now| watch.is_lost(Divergence { best: -28.0, now });
+        assert!(fallen(-70.0) && !fallen(-50.0));
     }
 
     #[test]

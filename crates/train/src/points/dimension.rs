@@ -5,6 +5,9 @@
 const ASKED: usize = 4_000;
 const AMONG: usize = 10_000;
 
+/// How many different values of a column lie between two that are put evenly.
+const STEP: usize = 10;
+
 /// The fewest that an estimate is made of.
 const FEWEST: usize = 100;
 
@@ -24,7 +27,7 @@ pub(super) struct Dimension {
 /// Its relative error is 1 / √k, of the k ratios that are not the largest. None where there are too few points, or half of them
 /// have a copy.
 ///
-/// `points` are rows of `dim` numbers each, in units in which distances mean something.
+/// `points` are rows of `dim` numbers each, in any units: each column is [spread](spread) first.
 pub(super) fn of(points: &[f64], dim: usize) -> Option<Dimension> {
     let rows = points.len() / dim;
     let among = rows.min(AMONG);
@@ -32,6 +35,7 @@ pub(super) fn of(points: &[f64], dim: usize) -> Option<Dimension> {
     if asked < FEWEST {
         return None;
     }
+    let points = spread(&points[..among * dim], dim);
     let row = |i: usize| &points[i * dim..][..dim];
     let mut ratios: Vec<f64> = (0..asked)
         .filter_map(|i| {
@@ -60,6 +64,42 @@ pub(super) fn of(points: &[f64], dim: usize) -> Option<Dimension> {
     let value = (kept - 1) as f64 / sum;
     let error = 1.0 / (kept as f64).sqrt();
     value.is_finite().then_some(Dimension { value, error })
+}
+
+/// Rows whose columns go evenly from 0 to 1, by lines through each [`STEP`]th of a column's different values. So a few numbers far
+/// from all others set no scale, nor is a column much narrower than the others where most of its numbers are, and what lies on a
+/// curve or a surface does so still. Within a step numbers are as far apart, beside each other, as they were: by ranks all would be
+/// at the same distance.
+fn spread(points: &[f64], dim: usize) -> Vec<f64> {
+    let mut spread = points.to_vec();
+    for column in 0..dim {
+        let numbers = || points.iter().skip(column).step_by(dim);
+        let mut values: Vec<f64> = numbers().copied().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values.dedup();
+        let mut knots: Vec<f64> = values.iter().copied().step_by(STEP).collect();
+        // The last step is a longer one.
+        let [.., last] = values[..] else { continue };
+        if knots.len() > 1 {
+            knots.pop();
+        }
+        knots.push(last);
+        let steps = knots.len() - 1;
+        for (out, &number) in spread.iter_mut().skip(column).step_by(dim).zip(numbers()) {
+            let step = knots
+                .partition_point(|&knot| knot <= number)
+                .clamp(1, steps.max(1))
+                - 1;
+            let (from, to) = (knots[step], knots[steps.min(step + 1)]);
+            let part = if to > from {
+                (number - from) / (to - from)
+            } else {
+                0.0
+            };
+            *out = (step as f64 + part) / steps as f64;
+        }
+    }
+    spread
 }
 
 #[cfg(test)]
@@ -93,6 +133,34 @@ mod tests {
             let off = value / (dim - 1) as f64 - 1.0;
             assert!(off.abs() < 4.0 * error + 0.02, "{value}, not {}", dim - 1);
         }
+    }
+
+    /// Numbers far from all others, and a column of which most are narrow, take no dimension away.
+    #[test]
+    fn the_scale_of_a_part_of_a_column_is_that_part_s() {
+        let mut far = normal(8_000);
+        let mut narrow = far.clone();
+        for x in far.iter_mut().step_by(2) {
+            *x *= 1e-5;
+        }
+        for i in 0..60 {
+            far[100 * i] = if i % 2 == 0 { 10.0 } else { -10.0 };
+        }
+        for x in narrow.iter_mut().step_by(2).take(2_400) {
+            *x *= 1e-5;
+        }
+        for points in [far, narrow] {
+            let Dimension { value, error } = of(&points, 2).unwrap();
+            // A sixtieth of the points lies on lines along the edges, and so do a few between two scales.
+            assert!((value / 2.0 - 1.0).abs() < 4.0 * error + 0.04, "{value}");
+        }
+        let mut curve = normal(8_000);
+        for point in curve.chunks_exact_mut(2) {
+            point[1] = (3.0 * point[0]).sin();
+        }
+        curve[0] = 1e6;
+        let Dimension { value, error } = of(&curve, 2).unwrap();
+        assert!((value - 1.0).abs() < 4.0 * error + 0.04, "{value}");
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! alone, where the dimension can be told from the number of columns, and with nothing that ties explain.
 //!
 //! And a few numbers far from all others make a flow of a Gaussian's tails diverge, if they are learned from, and a mean
-//! log-likelihood theirs, if they are not.
+//! log-likelihood theirs, if they are not; in a context they hide all others from the networks.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -48,12 +48,13 @@ const MOST_COLUMNS: usize = 5;
 /// than this.
 const FILLED: f64 = 0.85;
 
-/// The middle half of a column's numbers, in standard deviations, below which these are a few far ones'; a Gaussian's have 1.35,
-/// those of exp(N(0, 1)) 0.68, Cauchy's some hundredths.
-const MIDDLE_HALF: f64 = 0.1;
+/// The width of the middle half of a column's numbers, in standard deviations, below which these are a few far ones'; a Gaussian's
+/// have 1.35, those of exp(N(0, 1)) 0.68, Cauchy's some hundredths.
+const NARROW: f64 = 0.1;
 
 /// How many of these the farthest number is from the mean then, or nothing is far: half of the numbers may be as narrow beside
-/// the other half.
+/// the other half. Of fewer than a hundred numbers none can be, and of several far ones each hides the others; so nine tenths that
+/// are as narrow are enough, beside which the rest is thirty times as far on the average.
 const TAIL: f64 = 10.0;
 
 /// A number that nothing was learned from is far off if it is as many standard deviations from the mean, and so many times as
@@ -71,19 +72,22 @@ pub(super) fn of(splits: &PointSplits) -> Vec<String> {
     doubts.extend(of_copies(train));
     if doubts.is_empty() {
         doubts.extend(columns().filter_map(|(at, column)| of_tails(train, at, column)));
+        let given = splits.standardization.context.iter().enumerate();
+        doubts.extend(given.filter_map(|(at, column)| of_given_tails(train, at, column)));
     }
     // Beside numbers that far off all others lie on a point.
     if doubts.is_empty() {
-        doubts.extend(of_dimension(train));
+        doubts.extend(of_dimension(splits));
     }
     doubts.extend(columns().filter_map(|(at, column)| of_far(splits, at, column)));
     doubts
 }
 
-fn of_dimension(train: &Points) -> Option<String> {
+fn of_dimension(splits: &PointSplits) -> Option<String> {
+    let train = &splits.train;
     let (rows, dim) = (train.len(), train.dim());
     let width = dim + train.context_dim();
-    let gaussian = match Gaussian::fit(train) {
+    let gaussian = match Gaussian::fit(splits) {
         Ok(gaussian) => gaussian,
         Err(error @ GaussianError::Singular { .. }) => return Some(error.to_string()),
         Err(GaussianError::TooWide(_)) => return None,
@@ -114,31 +118,72 @@ fn of_dimension(train: &Points) -> Option<String> {
     let of_context = given.value.min(train.context_dim() as f64);
     let errors = 4.0 * (all.value * all.error).hypot(of_context * given.error);
     let filled = all.value - of_context;
+    let (beside, way) = match train.context_dim() {
+        0 => ("", "make it a --context that is given,"),
+        _ => (" beside their context", "as from the context,"),
+    };
     (filled + errors < FILLED * dim as f64).then(|| {
         format!(
-            "the points fill {:.1} dimensions, of {dim}: they lie on a curve or a surface: a density of them \
+            "the points fill {:.1} dimensions{beside}, of {dim}: they lie on a curve or a surface: a density of them \
              has no bound, and a flow that finds that says nothing of other points; leave a column out that follows from others, \
-             with --columns, make it a --context that is given, or add noise",
+             {way} with --columns, or add noise",
             filled.max(0.0)
         )
     })
 }
 
 fn of_tails(train: &Points, at: usize, column: &Column) -> Option<String> {
-    let mut numbers: Vec<f32> = (0..train.len()).map(|row| train.row(row)[at]).collect();
-    numbers.sort_unstable_by(f32::total_cmp);
-    let quantile = |part: f64| f64::from(numbers[(part * (numbers.len() - 1) as f64) as usize]);
-    let half = quantile(0.75) - quantile(0.25);
-    let most = f64::from(numbers[0].abs().max(numbers[numbers.len() - 1].abs()));
-    (half < MIDDLE_HALF && most > TAIL).then(|| {
+    let tails = Tails::of((0..train.len()).map(|row| train.row(row)[at]))?;
+    Some(format!(
+        "{}: a few far ones are all that a flow sees of it, and most families diverge on them; take its logarithm or asinh, leave \
+         those rows out, or try --flow spline, which does not move them, or --lr-warm-up 500, by which others learn their scale \
+         before they move much",
+        tails.said(column)
+    ))
+}
+
+fn of_given_tails(train: &Points, at: usize, column: &Column) -> Option<String> {
+    let tails = Tails::of((0..train.len()).map(|row| train.context(row)[at]))?;
+    // A flag that few rows have, as most of them are the same number, is none the worse for it.
+    (tails.half > 0.0).then(|| {
         format!(
-            "in the column {name:?} the middle half of the numbers is {half:.0e} standard deviations wide, and one lies {most:.0} from \
-             the mean: a few far ones are all that a flow sees of it, and most families diverge on them; take its logarithm or asinh, \
-             leave those rows out, or try --flow spline, which does not move them, or --lr-warm-up 500, by which others learn their \
-             scale before they move much",
-            name = column.name,
+            "{}: a few far ones are all that the networks see of this context; take its logarithm or asinh, or leave those rows out",
+            tails.said(column)
         )
     })
+}
+
+/// Numbers of which a few lie far from all others, in standard deviations.
+struct Tails {
+    /// The width of the middle half.
+    half: f64,
+    /// How far the farthest is from the mean.
+    most: f64,
+}
+
+impl Tails {
+    fn of(numbers: impl Iterator<Item = f32>) -> Option<Self> {
+        let mut numbers: Vec<f32> = numbers.collect();
+        numbers.sort_unstable_by(f32::total_cmp);
+        let last = numbers.len() - 1;
+        let middle = |part: f64| {
+            let out = (0.5 * (1.0 - part) * last as f64) as usize;
+            f64::from(numbers[last - out]) - f64::from(numbers[out])
+        };
+        let (half, most) = (
+            middle(0.5),
+            f64::from(numbers[0].abs().max(numbers[last].abs())),
+        );
+        let is_far = half < NARROW && most > TAIL || middle(0.9) < NARROW;
+        is_far.then_some(Self { half, most })
+    }
+
+    fn said(&self, column: &Column) -> String {
+        format!(
+            "in the column {:?} the middle half of the numbers is {:.0e} standard deviations wide, and one lies {:.0} from the mean",
+            column.name, self.half, self.most
+        )
+    }
 }
 
 fn of_far(splits: &PointSplits, at: usize, column: &Column) -> Option<String> {
@@ -361,6 +406,8 @@ mod tests {
                 said.len() == 1 && said[0].contains("on a curve or a surface"),
                 "{which}: {said:?}"
             );
+            // What is a context already is not to become one.
+            assert_eq!(said[0].contains("make it a --context"), which != 2);
         }
         let plane = |rng: &mut ChaCha8Rng| {
             let (x, y) = (normal(rng), normal(rng));
@@ -368,7 +415,9 @@ mod tests {
         };
         let said = rows(300, plane, &[]);
         assert!(
-            said.len() == 1 && said[0].contains("by a linear formula"),
+            said.len() == 1
+                && said[0].starts_with("the column \"3\" follows")
+                && said[0].contains("by a linear formula"),
             "{said:?}"
         );
 
@@ -379,6 +428,18 @@ mod tests {
         let thin = |rng: &mut ChaCha8Rng| {
             let x = normal(rng);
             vec![x, x + 1e-4 * normal(rng)]
+        };
+        // Half a kilometre an hour or twenty, beside which the first are all alike.
+        let speed = |rng: &mut ChaCha8Rng| {
+            let speed = match rng.random_range(0..5) {
+                0..3 => 0.01 * normal(rng),
+                _ => 20.0 + 8.0 * normal(rng),
+            };
+            vec![speed.abs(), normal(rng)]
+        };
+        let late = |rng: &mut ChaCha8Rng| {
+            let start = 3e7 * rng.random::<f64>();
+            vec![start, start - 60.0 * rng.random::<f64>().ln()]
         };
         let skewed = |rng: &mut ChaCha8Rng| (0..5).map(|_| normal(rng).exp()).collect();
         let given = |rng: &mut ChaCha8Rng| vec![normal(rng), normal(rng).round(), normal(rng)];
@@ -393,6 +454,9 @@ mod tests {
             rows(200, skewed, &[]),
             rows(1_000, skewed, &[]),
             rows(20_000, skewed, &[]),
+            rows(5_000, speed, &[]),
+            rows(5_000, speed, &["1"]),
+            rows(2_000, late, &[]),
             rows(2_000, given, &["2"]),
             rows(3_000, at_age, &["3"]),
         ]
@@ -440,6 +504,39 @@ mod tests {
         rows[1][0] = 1e6;
         let said = doubts(rows, &[]);
         assert!(said.len() == 1 && said[0].contains("asinh"), "{said:?}");
+        // Two of two hundred, and three of a hundred, of which each hides the others.
+        let mut few: Vec<_> = (0..200)
+            .map(|_| vec![normal(&mut rng), normal(&mut rng)])
+            .collect();
+        few.extend([vec![1e6, 0.0], vec![-1e6, 0.0]]);
+        let many = (0..3_000).map(|i| match i % 100 {
+            0..3 => vec![
+                1e6 * (0.5 + rng.random::<f64>()) * f64::from(i % 2 * 2 - 1),
+                normal(&mut rng),
+            ],
+            _ => vec![normal(&mut rng), normal(&mut rng)],
+        });
+        for rows in [few, many.collect()] {
+            let said = doubts(rows, &[]);
+            assert!(said.len() == 1 && said[0].contains("spline"), "{said:?}");
+        }
+        // In a context.
+        let mut one: Vec<_> = (0..5_000)
+            .map(|_| vec![normal(&mut rng), normal(&mut rng)])
+            .collect();
+        one.push(vec![1e6, 0.5]);
+        let wide = (0..5_000).map(|_| vec![(3.0 * normal(&mut rng)).exp(), normal(&mut rng)]);
+        for rows in [one, wide.collect()] {
+            let said = doubts(rows, &["1"]);
+            assert!(
+                said.len() == 1 && said[0].contains("the networks see of this context"),
+                "{said:?}"
+            );
+        }
+        // A flag that few rows have.
+        let flag = (0..3_000).map(|i| vec![f64::from(u8::from(i % 300 == 0)), normal(&mut rng)]);
+        let said = doubts(flag.collect::<Vec<_>>(), &["1"]);
+        assert!(said.is_empty(), "{said:?}");
         // Half of the numbers may be narrow beside the other half.
         let narrow = (0..3_000).map(|i| match i % 2 {
             0 => vec![normal(&mut rng)],

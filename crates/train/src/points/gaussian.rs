@@ -2,26 +2,32 @@
 
 use std::f64::consts::TAU;
 
-use super::Points;
+use super::PointSplits;
 
 /// The most numbers of a point and its context together.
 const MAX_WIDTH: usize = 512;
 
-/// A variance that is left, as a part of a column's own, below which the column is taken to follow from others. Where it
-/// does, numbers in single precision leave 1e-14 of it, and more if it is a small difference of the others.
-const FOLLOWS: f64 = 1e-10;
+/// A column is taken to follow from others where the variance that is left of it is at most so many times the square of what
+/// rounding may take of the numbers that it is made of: the variance of the rounding is a third of that square at most.
+const FOLLOWS: f64 = 30.0;
+
+/// The largest part of a number that is lost in single precision.
+const ROUNDING: f64 = f32::EPSILON as f64 / 2.0;
 
 /// Why there is no Gaussian of some points.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum GaussianError {
     /// It would have no bound.
     #[error(
-        "column {column} of the points follows from those before it, and from the context, by a linear formula in all {rows} \
-         rows for training: a density of them has no bound; leave it out, or give more rows than columns"
+        "the column {column:?} follows from those before it, and from the context, by a linear formula in all {rows} rows for \
+         training, but for {left:.0e} of its spread, as numbers in single precision leave: a density of them has no bound; leave it \
+         out, or give more rows than columns"
     )]
     Singular {
-        /// Which column of the points, from 1.
-        column: usize,
+        /// What the column of the points is called.
+        column: String,
+        /// The standard deviation that is left of it, as a part of its own.
+        left: f64,
         /// How many rows there are.
         rows: usize,
     },
@@ -52,13 +58,14 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// That of the greatest likelihood of these points.
+    /// That of the greatest likelihood of the points for training.
     ///
     /// # Errors
     ///
     /// When a column follows from others, or there are too many. A column of the context that does tells nothing more,
     /// and is passed over.
-    pub fn fit(points: &Points) -> Result<Self, GaussianError> {
+    pub fn fit(splits: &PointSplits) -> Result<Self, GaussianError> {
+        let points = &splits.train;
         let (rows, context_dim) = (points.len(), points.context_dim());
         let width = context_dim + points.dim();
         if width > MAX_WIDTH {
@@ -88,8 +95,13 @@ impl Gaussian {
                 }
             }
         }
-        let factor = cholesky(covariance, width, context_dim)
-            .map_err(|column| GaussianError::Singular { column, rows })?;
+        let factor = cholesky(covariance, width, context_dim).map_err(|(column, left)| {
+            GaussianError::Singular {
+                column: splits.standardization.columns[column].name.clone(),
+                left,
+                rows,
+            }
+        })?;
         Ok(Self {
             mean,
             factor,
@@ -143,8 +155,13 @@ fn numbers<'a>(point: &'a [f32], context: &'a [f32]) -> impl Iterator<Item = f64
 }
 
 /// The Cholesky factor of a covariance, row by row. The columns of it that belong to a context that follows from others
-/// are zero; where a later one does, its number, from 1 after the contexts, is the error.
-fn cholesky(mut matrix: Vec<f64>, width: usize, context_dim: usize) -> Result<Vec<f64>, usize> {
+/// are zero; where a later one does, the error is its number after the contexts, from 0, and the standard deviation that is left of
+/// it, as a part of its own.
+fn cholesky(
+    mut matrix: Vec<f64>,
+    width: usize,
+    context_dim: usize,
+) -> Result<Vec<f64>, (usize, f64)> {
     for i in 0..width {
         let (above, row) = matrix.split_at_mut(i * width);
         let row = &mut row[..width];
@@ -159,10 +176,21 @@ fn cholesky(mut matrix: Vec<f64>, width: usize, context_dim: usize) -> Result<Ve
         }
         let own = row[i];
         let left = own - row[..i].iter().map(|l| l * l).sum::<f64>();
-        row[i] = match left > FOLLOWS * own {
+        // The column is the others times these, and what is left: b of Lᵀ b = l. Each, of variance one, was rounded.
+        let mut rounded = own;
+        let mut factors = row[..i].to_vec();
+        for j in (0..i).rev() {
+            let pivot = above[j * width + j];
+            factors[j] = if pivot > 0.0 { factors[j] / pivot } else { 0.0 };
+            rounded += factors[j] * factors[j];
+            let known = factors[j];
+            let others = factors[..j].iter_mut().zip(&above[j * width..]);
+            others.for_each(|(other, l)| *other -= l * known);
+        }
+        row[i] = match left > FOLLOWS * ROUNDING * ROUNDING * rounded {
             true => left.sqrt(),
             false if i < context_dim => 0.0,
-            false => return Err(i + 1 - context_dim),
+            false => return Err((i - context_dim, (left.max(0.0) / own).sqrt())),
         };
     }
     Ok(matrix)
@@ -204,7 +232,7 @@ mod tests {
 
     /// The mean of ln p of the test points in the user's units, and its standard error.
     fn score(splits: &PointSplits) -> (f64, f64) {
-        let gaussian = Gaussian::fit(&splits.train).unwrap();
+        let gaussian = Gaussian::fit(splits).unwrap();
         let (test, count) = (&splits.test, splits.test.len() as f64);
         let terms: Vec<f64> = (0..test.len())
             .map(|i| gaussian.log_prob(test.row(i), test.context(i)))
@@ -242,7 +270,8 @@ mod tests {
             .iter()
             .map(|row| vec![row[0], row[2] * row[0]])
             .collect();
-        let train = load(&rows, &["1"]).train;
+        let splits = load(&rows, &["1"]);
+        let train = &splits.train;
         let pairs: Vec<[f64; 2]> = (0..train.len())
             .map(|i| [train.context(i)[0].into(), train.row(i)[0].into()])
             .collect();
@@ -253,7 +282,7 @@ mod tests {
             / mean(&|pair| (pair[0] - mean_c).powi(2));
         let residual = |pair: &[f64; 2]| pair[1] - mean_y - slope * (pair[0] - mean_c);
         let variance = mean(&|pair| residual(pair).powi(2));
-        let gaussian = Gaussian::fit(&train).unwrap();
+        let gaussian = Gaussian::fit(&splits).unwrap();
         for point in [[0.3_f32, -1.2], [-2.0, 0.7]] {
             let known =
                 -0.5 * ((TAU * variance).ln() + residual(&point.map(f64::from)).powi(2) / variance);
@@ -270,23 +299,28 @@ mod tests {
             rows.iter().map(longer).collect()
         };
         let follows = with(|row| 5.0 - row[0] + 0.01 * row[2]);
-        for (context, column) in [(&[][..], 4), (&["1"], 3), (&["4"], 3), (&["2", "1"], 2)] {
-            let error = Gaussian::fit(&load(&follows, context).train).unwrap_err();
-            assert_eq!(
-                error,
-                GaussianError::Singular { column, rows: 80 },
-                "{context:?}"
+        for (context, last) in [
+            (&[][..], "4"),
+            (&["1"], "4"),
+            (&["4"], "3"),
+            (&["2", "1"], "4"),
+        ] {
+            let error = Gaussian::fit(&load(&follows, context)).unwrap_err();
+            assert!(
+                matches!(&error, GaussianError::Singular { column, left, rows: 80 } if column == last && *left < 1e-5),
+                "{context:?}: {error:?}"
             );
         }
         // Fewer rows than columns: each of those that are left over follows.
-        let few = load(
+        let mut few = load(
             &follows[..10]
                 .iter()
                 .map(|row| vec![row[0], row[1], row[2]])
                 .collect::<Vec<_>>(),
             &[],
         );
-        assert!(Gaussian::fit(&few.train.slice(0..3)).is_err());
+        few.train = few.train.slice(0..3);
+        assert!(Gaussian::fit(&few).is_err());
         // One hot of two: the second says what the first does, and so does a copy of a context.
         let once = load(&with(|row| f64::from(row[0] > 3.0)), &["4"]);
         let twice: Vec<Vec<f64>> = (with(|row| f64::from(row[0] > 3.0)).iter())
@@ -301,7 +335,7 @@ mod tests {
         let rows: Vec<Vec<f64>> = (0..10)
             .map(|i| (0..1_000).map(|j| f64::from(i * j % 7 + i)).collect())
             .collect();
-        let error = Gaussian::fit(&load(&rows, &[]).train).unwrap_err();
+        let error = Gaussian::fit(&load(&rows, &[])).unwrap_err();
         assert_eq!(error, GaussianError::TooWide(1_000));
     }
 }

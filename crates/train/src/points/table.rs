@@ -9,6 +9,7 @@ use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
+use super::MIN_ROWS;
 use super::header::{Header, SHOWN, is_decimal_comma, is_text, listed};
 use super::lines::{COMMENT, Lines, MAX_ROW_BYTES};
 use crate::data::SourceError;
@@ -205,22 +206,35 @@ impl Table {
         &self.numbers[row * self.width()..][..self.width()]
     }
 
-    /// The first row, where it may be a header of numbers, as pandas writes of columns without names: whole ones from zero on,
-    /// no two alike, of columns that have no other whole ones.
-    pub(super) fn numbers_for_names(&self) -> Option<String> {
-        if self.has_names || self.rows() < 2 {
+    /// What is said of the first row where it may be a header of numbers, as pandas writes of columns without names: whole ones
+    /// from zero on, no two alike, of columns that have no other whole ones; or consecutive ones, as years are too, where no
+    /// other row has such. In one column a first number that is whole takes as many rows as are split to be worth a word.
+    pub(super) fn doubtful_header(&self) -> Option<String> {
+        let width = self.width();
+        let fewest = if width == 1 { MIN_ROWS } else { 2 };
+        if self.has_names || self.rows() < fewest {
             return None;
         }
-        let (first, rest) = self.numbers.split_at(self.width());
+        let (first, rest) = self.numbers.split_at(width);
         let is_whole = |number: &f64| number.fract() == 0.0;
-        let mut sorted = first.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let is_header = first.iter().all(is_whole)
-            && sorted[0] >= 0.0
-            && sorted.windows(2).all(|pair| pair[0] < pair[1])
-            && !rest.iter().any(is_whole);
+        // Those of a context stand last here, wherever they do in the file.
+        let rises = |row: &[f64], by: fn(f64) -> bool| {
+            let mut sorted = row.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            let mut pairs = sorted.windows(2);
+            row.iter().all(is_whole) && sorted[0] >= 0.0 && pairs.all(|pair| by(pair[1] - pair[0]))
+        };
+        let counts = |row: &[f64]| width > 1 && rises(row, |step| step == 1.0);
+        let is_header = rises(first, |step| step > 0.0) && !rest.iter().any(is_whole)
+            || counts(first) && !rest.chunks_exact(width).any(counts);
         let names: Vec<String> = first.iter().map(f64::to_string).collect();
-        is_header.then(|| listed(&names[..names.len().min(SHOWN)], names.len()))
+        is_header.then(|| {
+            format!(
+                "the first row, {}, is taken as numbers, like all others: if these are the names of columns, write some that \
+                 have letters",
+                listed(&names[..names.len().min(SHOWN)], names.len())
+            )
+        })
     }
 
     /// Reads a file. Without `columns` the points have all that are not `context`. Either are names of the header or, where
