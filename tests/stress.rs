@@ -107,7 +107,10 @@ fn an_encoder_at_its_extremes() {
 
             let outcome = at.train("--resume run --epochs 4");
             if outcome.code == Some(0) {
-                outcome.succeeds();
+                // Far below what it was before, it says so.
+                let warning = "warning: training has diverged: the last epoch is ";
+                let said = &outcome.stderr;
+                assert!(said.is_empty() || said.starts_with(warning), "{said}");
             } else {
                 outcome.fails(1, &["it diverged at step", "of epoch 3", "epoch 2 is kept"]);
                 assert_eq!(at.saved("run"), [1, 2]);
