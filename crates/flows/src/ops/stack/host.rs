@@ -188,7 +188,7 @@ fn map<B: Host>(raw: FloatTensor<B>, points: FloatTensor<B>, form: Form) -> Floa
     for (task, packed) in packed.iter().enumerate() {
         sizes.chunk(task).scatter(packed, sizes.width, &mut out);
     }
-    B::from_elements(out, [sizes.rows, sizes.width])
+    B::from_elements(out, sizes.packed())
 }
 
 fn gradients<B: Host>(
@@ -229,7 +229,7 @@ fn gradients<B: Host>(
     }
     (
         B::from_elements(grad_raw, [sizes.owners, sizes.layers, sizes.numbers]),
-        B::from_elements(out, [sizes.rows, sizes.dim]),
+        B::from_elements(out, sizes.points()),
     )
 }
 
