@@ -27,7 +27,7 @@ pub(super) struct Dimension {
 /// Its relative error is 1 / √k, of the k ratios that are not the largest. None where there are too few points, or half of them
 /// have a copy.
 ///
-/// `points` are rows of `dim` numbers each, in any units: each column is [spread](spread) first.
+/// `points` are rows of `dim` numbers each, in any units: each column is [spread] first.
 pub(super) fn of(points: &[f64], dim: usize) -> Option<Dimension> {
     let rows = points.len() / dim;
     let among = rows.min(AMONG);
