@@ -451,7 +451,8 @@ fn what_is_not_a_number_stays_none() {
         for (of, inverse) in stacks.iter().flat_map(|&of| [(of, false), (of, true)]) {
             // Each number of a layer, and the points.
             for i in 0..=of.numbers(1) {
-                let mut case = Case::new([1, 2, 1, 1], of, 1.0);
+                // Rows side by side in lanes, and single ones.
+                let mut case = Case::new([1, 66, 1, 1], of, 1.0);
                 match case.raw.get_mut(i) {
                     Some(number) => *number = f32::NAN,
                     None => case.z.fill(f32::NAN),

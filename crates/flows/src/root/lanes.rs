@@ -24,8 +24,7 @@ pub fn root<const L: usize>(one_plus_s: f32, q: &[f32; L]) -> [f32; L] {
         for lane in 0..L {
             let (t, rest) = tanh_and_rest(r[lane]);
             let g = one_plus_s * t + rest - q[lane].abs();
-            let slope = t * t + one_plus_s * (1.0 - t * t);
-            let forth = -towards_root * g / slope;
+            let forth = -towards_root * g / slope(one_plus_s, t);
             // A rounded step may turn back. NaN is not below: it goes on.
             r[lane] += towards_root * if forth < 0.0 { 0.0 } else { forth };
         }
@@ -34,6 +33,12 @@ pub fn root<const L: usize>(one_plus_s: f32, q: &[f32; L]) -> [f32; L] {
         r[lane] = r[lane].copysign(q[lane]);
     }
     r
+}
+
+/// The derivative of p + s tanh p where tanh p is `t`: 1 + s (1 - t²), as a sum of terms that don't cancel.
+#[inline(always)]
+pub fn slope(one_plus_s: f32, t: f32) -> f32 {
+    t * t + one_plus_s * (1.0 - t * t)
 }
 
 /// A bound of the root of r + s tanh r = `size`, near it, for s < 0.

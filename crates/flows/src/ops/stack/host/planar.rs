@@ -29,6 +29,7 @@ use crate::{
     family::planar::{LOWEST_WU, SMALLEST_SQUARED_NORM},
     map::Direction,
     math::LN_E_MINUS_1,
+    root::lanes::slope,
 };
 
 /// Layers whose parameters are made ready together.
@@ -194,7 +195,7 @@ impl Layer {
     /// det ∂f/∂z where tanh(w·z + b) is `t`.
     #[inline(always)]
     pub fn det(&self, t: f32) -> f32 {
-        t * t + self.one_plus_wu_hat * (1.0 - t * t)
+        slope(self.one_plus_wu_hat, t)
     }
 
     /// Of each lane.

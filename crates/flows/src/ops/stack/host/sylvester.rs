@@ -25,6 +25,7 @@ use crate::{
     SylvesterBasis,
     family::sylvester::{LEAST_ONE_PLUS_S, Sylvester as Family},
     map::Direction,
+    root::lanes::slope,
 };
 
 /// The layers of one owner.
@@ -137,7 +138,7 @@ impl Layer<'_> {
     /// det_i where tanh p_i is `t`.
     #[inline(always)]
     fn det(&self, i: usize, t: f32) -> f32 {
-        t * t + self.one_plus_s[i] * (1.0 - t * t)
+        slope(self.one_plus_s[i], t)
     }
 }
 
