@@ -216,6 +216,7 @@ fn help_tells_all_flags() {
                 "--schedule",
                 "--lr-warm-up",
                 "--weight-decay",
+                "--devices",
                 "--anneal",
                 "--seed",
                 "--output",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, DeviceType};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,16 @@ pub enum BackendError {
         list = built_in()
     )]
     NotBuilt(Backend),
+    /// No device has this number.
+    #[error("--devices {number}: the backend {backend} has {} here", numbered(*count))]
+    NoDevice {
+        /// Which backend.
+        backend: Backend,
+        /// What was asked for.
+        number: usize,
+        /// How many there are.
+        count: usize,
+    },
     /// No adapter, or one that refuses.
     #[error(
         "the backend {backend} finds no usable GPU here: {reason}. Install a driver (Mesa's software \
@@ -89,16 +99,69 @@ impl Backend {
     pub fn device(self) -> Result<Device, BackendError> {
         self.make_default();
         let device = self.open()?;
+        self.check(&device)?;
+        Ok(device)
+    }
+
+    /// Those of its devices that have these numbers, in this order; one that stands there twice takes two parts of the work.
+    ///
+    /// # Errors
+    ///
+    /// As [`device`](Self::device) of each, and when there is none of a number.
+    pub fn devices(self, numbers: &[usize]) -> Result<Vec<Device>, BackendError> {
+        self.make_default();
+        // What cannot be had says so itself.
+        self.open()?;
+        let there = self.enumerate();
+        let mut devices: Vec<Device> = Vec::new();
+        for (i, &number) in numbers.iter().enumerate() {
+            let device = there.get(number).ok_or(BackendError::NoDevice {
+                backend: self,
+                number,
+                count: there.len(),
+            })?;
+            if !numbers[..i].contains(&number) {
+                self.check(device)?;
+            }
+            devices.push(device.clone());
+        }
+        Ok(devices)
+    }
+
+    fn enumerate(self) -> Vec<Device> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => vec![Device::flex()],
+            #[cfg(feature = "ndarray")]
+            #[allow(deprecated)] // as below
+            Self::Ndarray => vec![Device::ndarray()],
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Device::enumerate(DeviceType::Wgpu).into_vec(),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Device::enumerate(DeviceType::Vulkan).into_vec(),
+            #[cfg(feature = "metal")]
+            Self::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::enumerate(DeviceType::Cuda).into_vec(),
+            #[allow(unreachable_patterns)] // with every feature on
+            _ => Vec::new(),
+        }
+    }
+
+    /// Refuses a GPU that computes other numbers than flex.
+    fn check(self, device: &Device) -> Result<(), BackendError> {
         #[cfg(feature = "flex")]
         if !matches!(self, Self::Flex | Self::Ndarray) {
-            device_check::check(&device, &Device::flex()).map_err(|disagreement| {
+            device_check::check(device, &Device::flex()).map_err(|disagreement| {
                 BackendError::Wrong {
                     backend: self,
                     disagreement,
                 }
             })?;
         }
-        Ok(device)
+        #[cfg(not(feature = "flex"))]
+        let _ = device;
+        Ok(())
     }
 
     /// What building it in takes, and whether anybody has.
@@ -131,8 +194,7 @@ impl Backend {
             Self::Metal => self.gpu(burn::tensor::wgpu::WgpuBackend::Metal),
             #[cfg(feature = "cuda")]
             Self::Cuda => {
-                let found = Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec();
-                found
+                self.enumerate()
                     .into_iter()
                     .next()
                     .ok_or_else(|| BackendError::NoAdapter {
@@ -169,6 +231,15 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value().expect("no backend is hidden");
         f.write_str(value.get_name())
+    }
+}
+
+/// So many devices, in words.
+fn numbered(count: usize) -> String {
+    match count {
+        0 => "no devices".into(),
+        1 => "one device, number 0,".into(),
+        _ => format!("devices 0 to {}", count - 1),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::optim::ModuleOptimizer;
+use burn::{optim::ModuleOptimizer, tensor::Device};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,6 +17,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Training {
     pub backend: Backend,
+    /// Which of its devices, by number; none for the one that it takes by itself.
+    #[serde(default)]
+    pub devices: Vec<usize>,
     pub epochs: NonZeroUsize,
     pub batch_size: NonZeroUsize,
     pub optimizer: OptimizerName,
@@ -57,6 +60,7 @@ impl Training {
         let size = |n| NonZeroUsize::new(n).expect("not zero");
         Self {
             backend: Backend::Flex,
+            devices: Vec::new(),
             epochs: size(epochs),
             batch_size: size(batch_size),
             optimizer,
@@ -80,6 +84,12 @@ impl Training {
             "--lr {}: the learning rate is a positive number that f32 has",
             self.lr
         );
+        ensure!(
+            self.devices.len() <= self.batch_size.get(),
+            "--batch-size {}: {} devices share a batch, which has an item for each at least",
+            self.batch_size,
+            self.devices.len()
+        );
         if let Some(decay) = self.weight_decay {
             let share = self.lr * decay;
             ensure!(
@@ -91,6 +101,18 @@ impl Training {
             );
         }
         Ok(())
+    }
+
+    /// Where it is trained, the main device first.
+    ///
+    /// # Errors
+    ///
+    /// See [`Backend::devices`].
+    pub fn open_devices(&self) -> Result<Vec<Device>> {
+        Ok(match &self.devices[..] {
+            [] => vec![self.backend.device()?],
+            numbers => self.backend.devices(numbers)?,
+        })
     }
 
     /// Makes every number one that a file holds.

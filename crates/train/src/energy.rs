@@ -334,6 +334,7 @@ mod tests {
             epoch,
             step,
             steps: UPDATES,
+            items: 2,
         };
         noise.batch(vec![3, 5], role, at, &Device::flex())
     }

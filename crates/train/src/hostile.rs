@@ -413,6 +413,7 @@ impl Tiny {
             epoch: 1,
             step: 1,
             steps: 2,
+            items: 1,
         };
         let images = Images::new(2, vec![255; 8]);
         let batcher = ImageBatcher {

@@ -20,7 +20,7 @@ use burn::{
     module::Module,
     store::{ModuleSnapshot, SafetensorsStore},
     tensor::{Bytes, Device, ExecutionError},
-    train::{ExecutionStrategy, Learner, SupervisedTraining, TrainingError},
+    train::{ExecutionStrategy, Learner, MultiDeviceOptim, SupervisedTraining, TrainingError},
 };
 
 use crate::{
@@ -157,7 +157,8 @@ struct Session<T: Task> {
     /// Held for as long as this lives.
     _lock: Option<File>,
     task: T,
-    device: Device,
+    /// The main one first.
+    devices: Vec<Device>,
     /// The epochs of the last checkpoint, which training goes on from.
     done: usize,
     history: Arc<Mutex<History>>,
@@ -165,7 +166,7 @@ struct Session<T: Task> {
 
 impl<T: Task> Session<T> {
     fn open(mut plan: Plan<T::Settings>) -> Result<Self> {
-        let device = plan.settings.training().backend.device()?;
+        let devices = plan.settings.training().open_devices()?;
         let mut task = T::open(plan.settings)?;
         task.settings_mut().make_saved()?;
         plan.settings = task.settings().clone();
@@ -194,10 +195,27 @@ impl<T: Task> Session<T> {
             run,
             _lock: lock,
             task,
-            device,
+            devices,
             done,
             history: Arc::new(Mutex::new(history)),
         })
+    }
+
+    /// The main one.
+    fn device(&self) -> &Device {
+        &self.devices[0]
+    }
+
+    /// One device, or several that share each batch: the gradients are added up on the first, which holds all that there is
+    /// to optimise, clip and average, and from which the weights go out again. (Burn's sharded optimiser would take each part
+    /// of the weights by itself, and a gradient's norm is one of the whole; its data-parallel strategy adds up on CUDA alone.)
+    fn strategy(&self) -> ExecutionStrategy {
+        match &self.devices[..] {
+            [device] => ExecutionStrategy::single(device.clone()),
+            devices => {
+                ExecutionStrategy::multi(devices.to_vec(), MultiDeviceOptim::OptimMainDevice)
+            }
+        }
     }
 
     /// In all.
@@ -226,13 +244,13 @@ impl<T: Task> Session<T> {
         } = *self.task.settings().training();
         let loader = |role| {
             let (dataset, batcher) = (self.task.dataset(role), self.task.batcher(role));
-            let (first, device) = (self.done + 1, self.device.clone());
+            let (first, device) = (self.done + 1, self.device().clone());
             Arc::new(EpochLoader::new(
                 dataset, batcher, role, batch_size, seed, first, device,
             ))
         };
         let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
-            .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into());
+            .with_training_strategy(self.strategy().into());
         for metric in MeanMetric::terms(measured.terms) {
             training = training
                 .metric_train_numeric(metric.clone())
@@ -264,13 +282,14 @@ impl<T: Task> Session<T> {
 
     /// The model that epoch 1 starts from.
     fn trainee(&self) -> Trainee<T::Model> {
-        self.device.seed(self.task.settings().training().seed);
-        let device = self.device.clone().autodiff();
+        let device = self.device().clone();
+        device.seed(self.task.settings().training().seed);
+        let device = device.autodiff();
         let (model, steps) = (self.task.model(&device), self.task.steps());
         let mut watch = self.task.watch();
         let history = self.history.lock().expect("no panic while locked");
         if let Some(best) = history.best_in_training() {
-            watch = watch.after(self.done * steps, best);
+            watch = watch.after(self.done * steps * self.devices.len(), best);
         }
         Trainee::new(model, steps, &device)
             .after(self.done)
@@ -279,7 +298,7 @@ impl<T: Task> Session<T> {
 
     fn introduce(&self, trainee: &Trainee<T::Model>) {
         say(format_args!(
-            "{} in {}: {}, {} weights, on {}",
+            "{} in {}: {}, {} weights, on {}{}",
             if self.done > 0 {
                 "resuming"
             } else {
@@ -289,6 +308,10 @@ impl<T: Task> Session<T> {
             self.task.describe(),
             trainee.model.num_params(),
             self.task.settings().training().backend,
+            match &self.task.settings().training().devices[..] {
+                [] => String::new(),
+                numbers => format!(", devices {numbers:?}"),
+            },
         ));
     }
 
@@ -318,6 +341,7 @@ impl<T: Task> Session<T> {
 
     /// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.
     fn conclude(self) -> Result<()> {
+        let device = self.device().clone();
         let run = self.run;
         let Some(&epochs) = run.checkpoints().last() else {
             return Ok(());
@@ -325,7 +349,7 @@ impl<T: Task> Session<T> {
         let measured = T::Model::MEASURED;
         let best = run.best(measured)?;
         let (origin, watch) = (Origin::of(&self.task), self.task.watch());
-        let trained = Trained::of_epoch(&run, None, self.task, self.device)?;
+        let trained = Trained::of_epoch(&run, None, self.task, device)?;
         let model = trained.model.clone().into_record().into_bytes()?;
         run.write("model.bpk", &model)?;
         // Of more than one entry the order would be another each time.

@@ -97,6 +97,11 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
     pub backend: Option<Backend>,
 
+    /// The backend's devices to share each batch among, by number from 0; the first is the main one [default: one, which the
+    /// backend takes by itself]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', num_args = 1)]
+    pub devices: Option<Vec<usize>>,
+
     /// Epochs in all, also after a resume [default: 200 for the digits, else 100]
     #[arg(
         long,
@@ -181,6 +186,7 @@ impl TrainingArgs {
     pub fn apply<S: Settings>(&self, base: Training) -> Training {
         Training {
             backend: self.backend.unwrap_or(base.backend),
+            devices: self.devices.clone().unwrap_or(base.devices),
             epochs: self.epochs.unwrap_or(base.epochs),
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             optimizer: self.optimizer.unwrap_or(base.optimizer),

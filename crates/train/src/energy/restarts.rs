@@ -42,7 +42,7 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
     let mut task = EnergyTask::open(plan.settings)?;
     task.settings_mut().make_saved()?;
     let settings = task.settings().clone();
-    settings.training.backend.device()?;
+    settings.training.open_devices()?;
     plan.settings = settings.clone();
     if let Some(run) = plan.resumed() {
         for seed in seeds.clone() {

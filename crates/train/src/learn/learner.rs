@@ -81,8 +81,13 @@ impl<M: Model> TrainStep for Trainee<M> {
     fn step(&self, batch: M::Batch) -> TrainOutput<StepOutput> {
         let at = batch.at();
         let score = self.model.score(batch);
-        let gradients = score.loss.backward();
         let raw = score.loss.clone();
+        // burn-train adds the gradients of all devices up.
+        let loss = match at.items {
+            items if items == score.items => score.loss.clone(),
+            items => (score.loss.clone()).mul_scalar(score.items as f64 / items as f64),
+        };
+        let gradients = loss.backward();
         let mut output =
             StepOutput::new(M::MEASURED, score, raw, self.clip.last(), at, Role::Train);
         output.watch = self.watch.clone();

@@ -43,6 +43,8 @@ pub struct StepNumber {
     pub step: usize,
     /// The steps of an epoch.
     pub steps: usize,
+    /// The items of the step, on all devices.
+    pub items: usize,
 }
 
 impl StepNumber {
@@ -54,7 +56,9 @@ impl StepNumber {
 
 impl fmt::Display for StepNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { epoch, step, steps } = self;
+        let Self {
+            epoch, step, steps, ..
+        } = self;
         write!(f, "step {step} of {steps} of epoch {epoch}")
     }
 }
@@ -97,8 +101,8 @@ pub struct EpochLoader<B: Batcher> {
     /// Of the order of the items in training.
     seed: u64,
     device: Device,
-    /// The part of the order of each epoch that this loader gives.
-    window: Range<usize>,
+    /// The part of each batch that this loader gives, as one of as many as there are items.
+    part: Range<usize>,
     next_epoch: AtomicUsize,
 }
 
@@ -115,7 +119,7 @@ impl<B: Batcher> EpochLoader<B> {
         device: Device,
     ) -> Self {
         Self {
-            window: 0..dataset.len(),
+            part: 0..dataset.len(),
             dataset,
             batcher,
             role,
@@ -128,10 +132,18 @@ impl<B: Batcher> EpochLoader<B> {
 
     /// The number of batches in an epoch.
     pub fn num_batches(&self) -> usize {
-        self.window.len().div_ceil(self.batch_size.get())
+        self.dataset.len().div_ceil(self.batch_size.get())
     }
 
-    fn derive(&self, window: Range<usize>, device: Device) -> Arc<dyn DataLoader<B::Batch>> {
+    /// Which items of a batch of so many this loader gives.
+    fn share(&self, batch: usize) -> Range<usize> {
+        let all = self.dataset.len();
+        // Rounded to the nearest: the devices' shares differ by one at most.
+        let at = |bound: usize| (2 * batch * bound + all) / (2 * all);
+        at(self.part.start)..at(self.part.end)
+    }
+
+    fn derive(&self, part: Range<usize>, device: Device) -> Arc<dyn DataLoader<B::Batch>> {
         Arc::new(Self {
             dataset: self.dataset.clone(),
             batcher: self.batcher.clone(),
@@ -139,7 +151,7 @@ impl<B: Batcher> EpochLoader<B> {
             batch_size: self.batch_size,
             seed: self.seed,
             device,
-            window,
+            part,
             next_epoch: self.next_epoch.load(Ordering::Relaxed).into(),
         })
     }
@@ -149,32 +161,33 @@ impl<B: Batcher> DataLoader<B::Batch> for EpochLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B::Batch> + 'a> {
         let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
         let order = match self.role {
-            Role::Train => {
-                let order = permutation(self.seed, epoch as u64, self.dataset.len());
-                order[self.window.clone()].to_vec()
-            }
-            Role::Valid => self.window.clone().collect(),
+            Role::Train => permutation(self.seed, epoch as u64, self.dataset.len()),
+            Role::Valid => (0..self.dataset.len()).collect(),
         };
+        let batches = order.chunks(self.batch_size.get());
         Box::new(Epoch {
             loader: self,
             epoch,
+            items: batches.map(|batch| self.share(batch.len()).len()).sum(),
             order,
             done: 0,
+            given: 0,
         })
     }
 
     fn num_items(&self) -> usize {
-        self.window.len()
+        self.part.len()
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B::Batch>> {
-        self.derive(self.window.clone(), device.clone())
+        self.derive(self.part.clone(), device.clone())
     }
 
-    /// Items `start..end` of the order of each epoch: loaders of adjoining slices give together
-    /// what this one gives, whatever the shuffling.
+    /// Of each batch the part that `start..end` is of the items: at each step, loaders of adjoining slices give together
+    /// the batch that this one gives. (Not a part of the epoch's order, of which several devices would make other batches
+    /// than one.)
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B::Batch>> {
-        let first = self.window.start;
+        let first = self.part.start;
         self.derive(first + start..first + end, self.device.clone())
     }
 }
@@ -184,7 +197,11 @@ struct Epoch<'a, B: Batcher> {
     loader: &'a EpochLoader<B>,
     epoch: usize,
     order: Vec<usize>,
+    /// Items of the order that are behind.
     done: usize,
+    /// How many this loader gives in all, and has given.
+    items: usize,
+    given: usize,
 }
 
 impl<B: Batcher> Iterator for Epoch<'_, B> {
@@ -193,13 +210,20 @@ impl<B: Batcher> Iterator for Epoch<'_, B> {
     fn next(&mut self) -> Option<Self::Item> {
         let loader = self.loader;
         let size = loader.batch_size.get();
-        let indexes = self.order[self.done..].chunks(size).next()?;
+        let batch = self.order[self.done..].chunks(size).next()?;
         let at = StepNumber {
             epoch: self.epoch,
             step: self.done / size + 1,
             steps: loader.num_batches(),
+            items: batch.len(),
         };
-        self.done += indexes.len();
+        let indexes = &batch[loader.share(batch.len())];
+        self.done += batch.len();
+        self.given += indexes.len();
+        if indexes.is_empty() {
+            // Of a last batch with fewer items than there are devices.
+            return None;
+        }
         let items = loader.dataset.get_many(indexes.to_vec());
         Some(items.map(|items| (loader.batcher).batch(items, loader.role, at, &loader.device)))
     }
@@ -207,7 +231,7 @@ impl<B: Batcher> Iterator for Epoch<'_, B> {
 
 impl<B: Batcher> DataLoaderIterator<B::Batch> for Epoch<'_, B> {
     fn progress(&self) -> Progress {
-        Progress::new(self.done, self.order.len(), Some("items".into()))
+        Progress::new(self.given, self.items, Some("items".into()))
     }
 }
 
@@ -311,18 +335,45 @@ mod tests {
         }
     }
 
+    /// The rows of each batch of the next epoch, and how many the step has in all.
+    fn batches(loader: &dyn DataLoader<ImageBatch>) -> Vec<(Vec<f32>, usize)> {
+        let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        loader
+            .iter()
+            .map(Result::unwrap)
+            .map(|batch| (values(batch.images), batch.at.items))
+            .collect()
+    }
+
+    /// Of four, four and three images.
     #[test]
-    fn slices_give_together_what_the_whole_gives() {
-        for role in [Role::Train, Role::Valid] {
-            let whole = loader(role, 2);
-            let slices = [whole.slice(0, 5), whole.slice(5, 11)];
-            assert_eq!((slices[0].num_items(), slices[1].num_items()), (5, 6));
-            let inner = slices[1].slice(1, 3);
-            let rest = rows(&*inner);
-            let together = [rows(&*slices[0]), rows(&*slices[1])].concat();
-            assert_eq!(rest, together[6..8]);
-            assert_eq!(rows(&whole), together);
+    fn slices_give_together_the_batches_of_the_whole() {
+        for (role, bounds) in [
+            (Role::Train, &[0, 5, 11][..]),
+            (Role::Valid, &[0, 5, 11]),
+            (Role::Train, &[0, 3, 6, 11]),
+            (Role::Train, &[0, 2, 4, 6, 11]),
+        ] {
+            let whole = batches(&loader(role, 2));
+            let slice = |pair: &[usize]| batches(&*loader(role, 2).slice(pair[0], pair[1]));
+            let slices: Vec<_> = bounds.windows(2).map(slice).collect();
+            for (step, (batch, items)) in whole.iter().enumerate() {
+                let parts: Vec<&(Vec<f32>, usize)> =
+                    slices.iter().filter_map(|slice| slice.get(step)).collect();
+                assert!(parts.iter().all(|(_, of)| of == items));
+                let together: Vec<f32> = parts.iter().flat_map(|(part, _)| part.clone()).collect();
+                assert_eq!(&together, batch);
+                let sizes: Vec<usize> = parts.iter().map(|(part, _)| part.len() / 9).collect();
+                let (least, most) = (sizes.iter().min(), sizes.iter().max());
+                assert!(most.unwrap() - least.unwrap() <= 1, "{sizes:?}");
+            }
         }
+        let inner = loader(Role::Train, 2).slice(5, 11).slice(0, 3);
+        let images: usize = batches(&*inner)
+            .iter()
+            .map(|(part, _)| part.len() / 9)
+            .sum();
+        assert_eq!((inner.num_items(), images), (3, 3));
     }
 
     /// One that somebody brings is as good, and its errors arrive.

@@ -62,8 +62,8 @@ pub struct Origin {
 
 impl Origin {
     /// A run that is gone on with may be longer and on another backend, and its data may have moved.
-    const FREE: [&str; 7] = [
-        "backend", "data_dir", "dataset", "epochs", "points", "restarts", "versions",
+    const FREE: [&str; 8] = [
+        "backend", "data_dir", "dataset", "devices", "epochs", "points", "restarts", "versions",
     ];
 
     /// Of the settings as they are, and the data as they are there.

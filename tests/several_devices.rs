@@ -1,0 +1,118 @@
+//! A batch that several devices share is the batch that one has. A CPU backend has one device, which may be named twice.
+
+use end_to_end::{Place, TINY};
+
+/// The numbers of an epoch, by their columns, and what rounding may make of them in two epochs: steps of Adam, some 30 of
+/// at most 2e-3, that begin 1e-6 apart.
+const COLUMNS: [(&str, f64); 4] = [
+    ("train_elbo", 1e-3),
+    ("valid_elbo", 1e-3),
+    ("valid_kl", 1e-3),
+    // A sum of the devices' gradients, in place of their mean, would be as many times as long.
+    ("gradient_norm", 1e-3),
+];
+
+#[track_caller]
+fn assert_close(at: &Place, run: &str, other: &str) {
+    for (column, tolerance) in COLUMNS {
+        let [a, b] = [run, other].map(|run| at.numbers(&format!("{run}/metrics.csv"), column));
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(&b) {
+            assert!(
+                (a - b).abs() < tolerance * a.abs(),
+                "{column}: {a} in {run}, {b} in {other}"
+            );
+        }
+    }
+}
+
+#[test]
+fn several_devices_train_as_one_does() {
+    let at = Place::with_run("");
+    // The digits' last batch has 37 images, of which each has its share too.
+    for devices in ["0", "0,0", "0,0,0"] {
+        let run = format!("on-{}", devices.len());
+        at.train(&format!(
+            "{TINY} --epochs 2 --devices {devices} --output {run}"
+        ))
+        .succeeds();
+        assert_close(&at, "run", &run);
+    }
+    assert_eq!(at.metrics("run"), at.metrics("on-1"));
+    at.train(&format!(
+        "{TINY} --epochs 2 --devices 0,0 --backend ndarray --output other"
+    ))
+    .succeeds();
+    assert_close(&at, "run", "other");
+}
+
+/// Two gradients have one sum, whichever comes first.
+#[test]
+fn two_devices_go_on_exactly_and_so_does_one_after_them() {
+    let at = Place::with_run("--devices 0,0");
+    let whole = format!("{TINY} --epochs 3 --devices 0,0 --output whole");
+    at.train(&whole).succeeds();
+    for (flags, copy) in [("", "again"), ("--devices 0", "alone")] {
+        for (file, bytes) in at.files() {
+            if let Ok(file) = file.strip_prefix("run") {
+                at.write(&format!("{copy}/{}", file.display()), bytes);
+            }
+        }
+        at.train(&format!("--resume {copy} --epochs 3 {flags}"))
+            .succeeds();
+        assert_close(&at, "whole", copy);
+    }
+    assert_eq!(at.weights("whole"), at.weights("again"));
+    assert!(
+        at.text("alone/config.json")
+            .contains("\"devices\": [\n    0\n  ]")
+    );
+    at.train("evaluate alone --samples 2").succeeds();
+}
+
+/// Points of a density, and noise for an energy.
+#[test]
+fn so_do_other_kinds_of_runs() {
+    for kind in [
+        "density --points two-moons --layers 2",
+        "energy --energy u1 --layers 2",
+    ] {
+        let at = Place::new();
+        for (run, devices) in [("run", "0"), ("other", "0,0")] {
+            at.train(&format!(
+                "{kind} --epochs 2 --devices {devices} --output {run}"
+            ))
+            .succeeds();
+        }
+        let [a, b] =
+            ["run", "other"].map(|run| at.numbers(&format!("{run}/metrics.csv"), "gradient_norm"));
+        for (a, b) in a.iter().zip(&b) {
+            assert!((a - b).abs() < 1e-2 * a, "{kind}: {a}, {b}");
+        }
+    }
+}
+
+#[test]
+fn devices_that_are_not_there_are_refused() {
+    let at = Place::new();
+    for (flags, code, said) in [
+        (
+            "--devices 1",
+            1,
+            "--devices 1: the backend flex has one device, number 0, here",
+        ),
+        (
+            "--devices 0,7",
+            1,
+            "--devices 7: the backend flex has one device, number 0, here",
+        ),
+        ("--devices 0,0,0 --batch-size 2", 1, "--batch-size 2"),
+        ("--devices=-1", 2, "--devices"),
+        ("--devices a", 2, "--devices"),
+        ("--devices 0,", 2, "--devices"),
+    ] {
+        let outcome = at.train(&format!("{TINY} {flags} --output run"));
+        outcome.fails(code, &[said]);
+        assert!(!at.path("run").exists());
+    }
+}
