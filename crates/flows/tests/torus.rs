@@ -29,8 +29,10 @@ impl ModuleMapper for Shaken {
         param.map(|value| {
             let shape = value.dims();
             self.2 += 1;
-            let numbers = uniform(self.2, shape.iter().product(), self.0);
-            tensor(numbers, shape, self.1, &value.device()).require_grad()
+            let numbers = uniform(self.2, shape.iter().product(), 1.0);
+            let numbers = numbers.iter().map(|x| self.0 * x).collect();
+            let device = value.device();
+            tensor(numbers, shape, self.1, &device).set_require_grad(device.is_autodiff())
         })
     }
 }
@@ -282,38 +284,50 @@ fn entropy(kappa: f64) -> f64 {
     (TAU * bessel(0, kappa)).ln() - kappa * bessel(1, kappa) / bessel(0, kappa)
 }
 
-/// KL(p || q) after so many steps of Adam on it. `points: [n, dim]` are a grid of a whole torus, where the rectangle rule of a
-/// smooth density has nearly all digits: what is left over is q's own.
-fn fitted(config: &FlowConfig, points: &[f64], log_p: &[f64], entropy: f64, steps: usize) -> f64 {
+/// KL(p || q) after 400 steps of Adam on it, each on another grid of `n` points a side: on one alone q would learn to be small
+/// between its points. Of smooth densities, and round the torus, the rectangle rule has nearly all digits.
+fn fitted(config: &FlowConfig, n: usize, log_p: impl Fn(&[f64]) -> f64, entropy: f64) -> f64 {
+    const STEPS: usize = 400;
     let device = Device::flex().autodiff();
-    let (n, dim) = (log_p.len(), config.dim);
-    let cell = TAU.powi(dim as i32) / n as f64;
-    let weights: Vec<f64> = log_p.iter().map(|log_p| log_p.exp() * cell).collect();
-    assert_close("mass", &[weights.iter().sum()], &[1.0], 1e-9);
-    let of_p = -zip(&weights, log_p)
-        .map(|(w, log_p)| w * log_p)
-        .sum::<f64>();
-    assert_close("entropy", &[of_p], &[entropy], 1e-9);
-
-    let points = tensor(points.to_vec(), [n, dim], DType::F32, &device);
-    let weights = tensor(weights, [n], DType::F32, &device);
-    let cross = |flow: &Flow| {
-        let q = flow.distribution(UniformTorus::new(dim, &device), None);
-        (q.log_prob(points.clone()) * weights.clone()).sum().neg()
+    let cross_entropy = |flow: &Flow, n: usize, offset: f64| {
+        let points = grid(config.dim, n, offset);
+        let log_p: Vec<f64> = points.chunks_exact(config.dim).map(&log_p).collect();
+        let cell = (TAU / n as f64).powi(config.dim as i32);
+        let weights: Vec<f64> = log_p.iter().map(|log_p| log_p.exp() * cell).collect();
+        let of_p = -zip(&weights, &log_p)
+            .map(|(w, log_p)| w * log_p)
+            .sum::<f64>();
+        assert_close(
+            "mass and entropy",
+            &[weights.iter().sum(), of_p],
+            &[1.0, entropy],
+            1e-6,
+        );
+        let rows = weights.len();
+        let points = tensor(points, [rows, config.dim], DType::F32, &device);
+        let weights = tensor(weights, [rows], DType::F32, &device);
+        let q = flow.distribution(UniformTorus::new(config.dim, &device), None);
+        (q.log_prob(points) * weights).sum().neg()
     };
     let mut flow = config.init(&device).map(&mut Shaken(0.3, DType::F32, 7));
     let mut optimizer = AdamConfig::new().init();
-    for step in 0..steps {
-        let rate = 0.03 * (1.0 - step as f64 / steps as f64);
-        let gradients = GradientsParams::from_grads(cross(&flow).backward(), &flow);
-        flow = optimizer.step(rate, flow, gradients);
+    for (step, offset) in uniform(8, STEPS, 0.5).into_iter().enumerate() {
+        let rate = 0.06 * (1.0 - step as f64 / STEPS as f64);
+        let gradients = cross_entropy(&flow, n, offset).backward();
+        flow = optimizer.step(
+            rate,
+            flow.clone(),
+            GradientsParams::from_grads(gradients, &flow),
+        );
     }
-    values(cross(&flow))[0] - entropy
+    values(cross_entropy(&flow, 8 * n, 0.0))[0] - entropy
 }
 
-fn side(n: usize) -> Vec<f64> {
-    (0..n)
-        .map(|i| TAU * (i as f64 + 0.5) / n as f64 - PI)
+/// The points of `n` a side, each moved by this share of the way to the next.
+fn grid(dim: usize, n: usize, offset: f64) -> Vec<f64> {
+    let number = |i: usize| TAU * (i as f64 + 0.5 + offset) / n as f64 - PI;
+    (0..n.pow(dim as u32))
+        .flat_map(|i| (0..dim).map(move |d| number(i / n.pow(d as u32) % n)))
         .collect()
 }
 
@@ -322,31 +336,21 @@ fn side(n: usize) -> Vec<f64> {
 fn a_von_mises_distribution_is_fitted() {
     let kappa = 4.0;
     let config = FlowConfig::masked_autoregressive(1, 1, ScalarMap::CircularSpline(12), &[]);
-    let points = side(500);
-    let log_p: Vec<f64> = points.iter().map(|x| log_density(x - PI, kappa)).collect();
-    let kl = fitted(&config, &points, &log_p, entropy(kappa), 400);
-    println!("KL {kl}");
-    // Uniform it is 0.9; slopes between twelve knots are off by about a per cent.
+    let log_p = |at: &[f64]| log_density(at[0] - PI, kappa);
+    let kl = fitted(&config, 100, log_p, entropy(kappa));
+    // Of the uniform density it is ln 2π less the entropy, 1.03. What twelve bins leave is 1e-4.
     assert!((-1e-5..1e-3).contains(&kl), "KL {kl}");
 }
 
-/// A von Mises distribution of a, and of b around π + sin a: its sine is all that the flow may know of a.
+/// A von Mises distribution of a, and of b around π + sin a, so that either is at both ends of the numbers.
 #[test]
 fn a_density_of_two_angles_is_fitted() {
     let (of_a, of_b) = (2.0, 4.0);
     let config = FlowConfig::coupling(2, 2, ScalarMap::CircularSpline(8), &[24]);
-    let side = side(48);
-    let points: Vec<f64> = (side.iter())
-        .flat_map(|&a| side.iter().flat_map(move |&b| [a, b]))
-        .collect();
-    let log_p: Vec<f64> = (points.chunks_exact(2))
-        .map(|at| {
-            let (a, b) = (at[0], at[1]);
-            log_density(a - PI, of_a) + log_density(b - PI - a.sin(), of_b)
-        })
-        .collect();
-    let kl = fitted(&config, &points, &log_p, entropy(of_a) + entropy(of_b), 400);
-    println!("KL {kl}");
+    let log_p =
+        |at: &[f64]| log_density(at[0] - PI, of_a) + log_density(at[1] - PI - at[0].sin(), of_b);
+    let kl = fitted(&config, 24, log_p, entropy(of_a) + entropy(of_b));
+    // Of the uniform density it is 1.60. What networks of this size come to in these steps is 4e-3.
     assert!((-1e-5..1e-2).contains(&kl), "KL {kl}");
 }
 
@@ -355,18 +359,17 @@ fn a_density_of_two_angles_is_fitted() {
 fn the_density_of_an_angle_given_a_context_integrates_to_one() {
     let device = Device::flex();
     let config = FlowConfig::masked_autoregressive(1, 2, MAP, &[8]).with_context(2);
-    let flow = config.init(&device).map(&mut Shaken(1.0, DType::F64, 3));
+    let flow = config.init(&device).map(&mut Shaken(0.5, DType::F64, 3));
     let context = tensor(vec![0.3, -0.7, 1.5, 0.2], [2, 2], DType::F64, &device);
-    let n = 2000;
-    let points = side(n).iter().flat_map(|&x| [x, x]).collect();
+    let n = 8000;
+    let points = grid(1, n, 0.0).iter().flat_map(|&x| [x, x]).collect();
     let points = tensor(points, [2 * n, 1], DType::F64, &device);
     let q = flow.distribution(UniformTorus::new(1, &device), Some(context));
-    assert_eq!(flow.bind(Some(Tensor::zeros([2, 2], &device))).owners(), 2);
     let density = values(q.log_prob(points).exp());
     for owner in 0..2 {
         let mass = density.iter().skip(owner).step_by(2).sum::<f64>() * TAU / n as f64;
-        // The rectangle rule, of a density with kinks.
-        assert!((mass - 1.0).abs() < 1e-4, "mass {mass}");
+        // The rectangle rule, of a density with kinks and narrow peaks.
+        assert!((mass - 1.0).abs() < 1e-3, "mass {mass}");
     }
     assert_ne!(density[0], density[1]);
 }

@@ -354,12 +354,12 @@ fn spline_gradient(
         };
         let mut of_slope = f32::new(0.0);
         if index == left {
-            of_slope += of.right;
+            of_slope += of.right * sigmoid(raw[at] + SLOPE_1 as f32);
         }
         if index == right {
-            of_slope += of.left;
+            of_slope += of.left * sigmoid(raw[at] + SLOPE_1 as f32);
         }
-        of_raw[at] = of_slope * sigmoid(raw[at] + SLOPE_1 as f32);
+        of_raw[at] = of_slope;
     }
     if comptime! { spline.domain == Domain::Circle } {
         of_raw[theta + 3 * bins] = g;
