@@ -92,7 +92,8 @@ impl FlowConfig {
 
     /// `layers` couplings by `map`, a random permutation after each, networks with these hidden widths: NICE with
     /// [`ScalarMap::Additive`], RealNVP with [`ScalarMap::Affine`] (Dinh et al. 2014, 2016), a neural spline flow with
-    /// [`ScalarMap::Spline`] (Durkan et al. 2019), a flow of angles with [`ScalarMap::CircularSpline`] (Rezende et al. 2020). Two coordinates are exchanged: of their permutations half change nothing.
+    /// [`ScalarMap::Spline`] (Durkan et al. 2019), a flow of angles with [`ScalarMap::CircularSpline`] (Rezende et al. 2020). Two
+    /// coordinates are exchanged: of their permutations half change nothing.
     pub fn coupling(dim: usize, layers: usize, map: ScalarMap, hidden: &[usize]) -> Self {
         let hidden = hidden.to_vec();
         let coupling = CouplingConfig { map, hidden };
@@ -199,10 +200,8 @@ impl FlowConfig {
     ///
     /// When [`check`](Self::check) finds something.
     pub fn init(&self, device: &Device) -> Flow {
-        let domain = match self.check().and_then(|()| self.domain()) {
-            Ok(domain) => domain,
-            Err(error) => panic!("{error}"),
-        };
+        let domain =
+            (self.check().and_then(|()| self.domain())).unwrap_or_else(|error| panic!("{error}"));
         let init = |part: &PartConfig| part.init(self.dim, self.context, device);
         Flow {
             parts: self.parts.iter().map(init).collect(),

@@ -21,14 +21,16 @@
 //! **On the line** the spline lies on [-5, 5]². The outer knots are the corners, with slope 1, where the line y = x goes on;
 //! `bins - 1` slopes are those of the others.
 //!
-//! **On the circle** (Rezende, Papamakarios, Racanière, Albergo, Kanwar, Shanahan & Cranmer, *Normalizing Flows on Tori and Spheres*,
-//! 2020, section 2.1) it lies on [-π, π]², whose corners are one point of the circle: they share a slope, so that dy/dx goes on across ±π, and
-//! `bins` slopes are those of all knots but the last. The spline itself leaves ±π where it is; a phase φ, the last
-//! parameter, turns what comes of it:
+//! **On the circle** (Rezende, Papamakarios, Racanière, Albergo, Kanwar, Shanahan & Cranmer, *Normalizing Flows on Tori and
+//! Spheres*, 2020, section 2.1) it lies on [-π, π]², whose corners are one point of the circle: they share a slope, so that dy/dx
+//! goes on across ±π, and `bins` slopes are those of all knots but the last. The spline itself leaves ±π where it is; a phase φ,
+//! the last parameter, turns what comes of it:
 //!
 //! ```text
 //! f(θ) = spline(θ) + φ  modulo 2π
 //! ```
+//!
+//! What is handed on lies in [-π, π), in either direction.
 
 use std::f64::consts::PI;
 
