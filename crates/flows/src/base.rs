@@ -4,6 +4,7 @@ use crate::{DiagonalGaussian, UniformTorus, map::Domain};
 
 /// What a flow's points come from: each of these becomes one where a flow takes a base.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // A distribution has one.
 pub enum Base {
     /// Of flows of any numbers.
     Gaussian(DiagonalGaussian),

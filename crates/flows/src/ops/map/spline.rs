@@ -29,7 +29,7 @@ struct Bins {
 }
 
 impl Spline {
-    /// What the bins see of a number, and what is made of what they say.
+    /// What the bins see of each number: of an angle that between -π and π, without the phase on the way back.
     #[inline(always)]
     fn into_bins(self, direction: Direction, at: &Lanes, theta: &[Lanes]) -> Lanes {
         let mut inside = *at;
@@ -44,6 +44,7 @@ impl Spline {
         inside
     }
 
+    /// What is handed on of what the bins make of each: of an angle that between -π and π, with the phase on the way there.
     #[inline(always)]
     fn out_of_bins(self, direction: Direction, value: &mut Lanes, theta: &[Lanes]) {
         if self.domain == Domain::Circle {
