@@ -479,7 +479,7 @@ fn a_layer_of_what_is_not_a_number_is_none() {
         let device = device.autodiff();
         let x = Tensor::<2>::from_data([[1.0, f32::NAN], [1.0, 2.0]], &device);
         let weight = Tensor::<2>::ones([2, 3], &device).require_grad();
-        let y = affine_relu(x, weight.clone(), Tensor::zeros([3], &device));
+        let y = affine_relu(x, weight.clone(), Tensor::<1>::zeros([3], &device));
         let gradients = y.clone().sum().backward();
         let y: Vec<f32> = y.into_data().try_to_vec().unwrap();
         assert!(y[..3].iter().all(|y| y.is_nan()) && y[3..] == [3.0; 3]);
@@ -660,6 +660,8 @@ fn the_optimisers_take_the_same_steps_everywhere() {
 enum Activation {
     Maxout(usize),
     Relu,
+    /// With a bias for each of so many owners of rows.
+    ReluOf(usize),
 }
 
 /// A layer, and its gradients in x, W and b; every product rounds as `f32` does.
@@ -668,7 +670,7 @@ fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 
     let (rows, inputs, units) = (60, 70, 160);
     let window = match activation {
         Activation::Maxout(window) => window,
-        Activation::Relu => 1,
+        Activation::Relu | Activation::ReluOf(_) => 1,
     };
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut data = |shape: &[usize]| {
@@ -689,24 +691,36 @@ fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 
     layer.bias = Some(Param::from_tensor(bias));
 
     let bias = layer.bias.as_ref().unwrap().val();
+    let owners = match activation {
+        Activation::ReluOf(owners) => owners,
+        _ => 1,
+    };
+    let of_owners = Tensor::<2>::from_data(data(&[owners, units]), options).require_grad();
     let y = match activation {
         Activation::Maxout(window) => maxout(&layer, x.clone(), window),
         Activation::Relu => affine_relu(x.clone(), layer.weight.val(), bias.clone()),
+        Activation::ReluOf(_) => affine_relu(x.clone(), layer.weight.val(), of_owners.clone()),
     };
     let gradients = (y.clone() * weights).sum().backward();
+    let of_bias = match activation {
+        Activation::ReluOf(_) => of_owners.grad(&gradients).map(Tensor::into_data),
+        _ => bias.grad(&gradients).map(Tensor::into_data),
+    };
     [
         y.into_data(),
         x.grad(&gradients).unwrap().into_data(),
         layer.weight.val().grad(&gradients).unwrap().into_data(),
-        bias.grad(&gradients).unwrap().into_data(),
+        of_bias.unwrap(),
     ]
     .map(|data| data.iter::<f64>().collect())
 }
 
 #[test]
 fn layers_of_networks_everywhere() {
-    let layers = [1, 2, 3, 4].map(Activation::Maxout);
-    for activation in layers.into_iter().chain([Activation::Relu]) {
+    let maxout = [1, 2, 3, 4].map(Activation::Maxout);
+    let by_owner = [1, 20, 60].map(Activation::ReluOf);
+    let layers = maxout.into_iter().chain(by_owner);
+    for activation in layers.chain([Activation::Relu]) {
         let exact = network(&Device::flex(), DType::F64, activation);
         for device in [Device::flex(), ndarray(), wgpu()] {
             // Sums of products of eighths are exact in any order, since these stay below 2^18.

@@ -5,7 +5,7 @@ use std::iter::zip;
 use burn::{
     module::Module,
     nn::{Linear, LinearConfig},
-    tensor::{Device, Tensor, TensorData, activation::relu},
+    tensor::{Device, Tensor, TensorData},
 };
 use fused_nn::{affine, affine_relu};
 
@@ -100,7 +100,7 @@ impl Network {
 
     /// The network for a context `[batch, width]`, which is looked at here, once.
     pub fn bind(&self, context: Option<&Tensor<2>>) -> BoundNetwork {
-        let layers = (self.layers.iter().enumerate())
+        let layers: Vec<(Tensor<2>, Tensor<1>)> = (self.layers.iter().enumerate())
             .map(|(i, layer)| {
                 let weight = widened(layer.weight.val());
                 let weight = match self.masks.get(i) {
@@ -113,7 +113,8 @@ impl Network {
             .collect();
         let of_context = self.context.as_ref().map(|layer| {
             let context = context.expect("a flow looks for its context").clone();
-            widened(context).matmul(widened(layer.weight.val()))
+            let (_, bias) = &layers[0];
+            affine(widened(context), widened(layer.weight.val()), bias.clone())
         });
         BoundNetwork { layers, of_context }
     }
@@ -143,7 +144,7 @@ pub fn check_widths(hidden: &[usize]) -> Result<(), String> {
 #[derive(Clone, Debug)]
 pub struct BoundNetwork {
     layers: Vec<(Tensor<2>, Tensor<1>)>,
-    /// `[batch, width of the first layer]`
+    /// The first layer's bias of each example, `[batch, width]`.
     of_context: Option<Tensor<2>>,
 }
 
@@ -156,7 +157,6 @@ impl BoundNetwork {
     /// Of a masked network, what its inverse takes.
     pub fn masked(&self, map: ScalarMap) -> Parameters {
         let ((weight, bias), rest) = self.layers.split_first().expect("there is a layer");
-        let bias = bias.clone().unsqueeze_dim::<2>(0);
         let turned = |weight: &Tensor<2>| weight.clone().transpose().flatten::<1>(0, 1);
         let of_rest = rest
             .iter()
@@ -164,8 +164,8 @@ impl BoundNetwork {
         let [inputs, _] = weight.dims();
         Parameters {
             first: match &self.of_context {
-                Some(of_context) => of_context.clone() + bias,
-                None => bias,
+                Some(of_context) => of_context.clone(),
+                None => bias.clone().unsqueeze_dim(0),
             },
             weights: Tensor::cat([turned(weight)].into_iter().chain(of_rest).collect(), 0),
             masked: Masked {
@@ -178,28 +178,17 @@ impl BoundNetwork {
 
     /// `x: [n · owners, inputs]`, sample-major, to `[n · owners, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (last, hidden) = self.layers.split_last().expect("there is a layer");
         let mut x = x;
-        for (i, (weight, bias)) in hidden.iter().enumerate() {
-            x = match &self.of_context {
-                Some(of_context) if i == 0 => {
-                    relu(self.with_context(affine(x, weight.clone(), bias.clone()), of_context))
-                }
-                _ => affine_relu(x, weight.clone(), bias.clone()),
+        for (i, (weight, bias)) in self.layers.iter().enumerate() {
+            let (weight, bias) = (weight.clone(), bias.clone());
+            let is_last = i + 1 == self.layers.len();
+            x = match (&self.of_context, is_last) {
+                (Some(of_context), false) if i == 0 => affine_relu(x, weight, of_context.clone()),
+                (Some(of_context), true) if i == 0 => affine(x, weight, of_context.clone()),
+                (_, false) => affine_relu(x, weight, bias),
+                (_, true) => affine(x, weight, bias),
             };
         }
-        let (weight, bias) = last;
-        let x = affine(x, weight.clone(), bias.clone());
-        match &self.of_context {
-            Some(of_context) if hidden.is_empty() => self.with_context(x, of_context),
-            _ => x,
-        }
-    }
-
-    /// What the context adds to the first layer.
-    fn with_context(&self, x: Tensor<2>, of_context: &Tensor<2>) -> Tensor<2> {
-        let ([rows, width], owners) = (x.dims(), self.owners());
-        let by_owner = x.reshape([rows / owners, owners, width]);
-        (by_owner + of_context.clone().unsqueeze_dim(0)).reshape([rows, width])
+        x
     }
 }

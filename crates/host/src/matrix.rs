@@ -46,7 +46,8 @@ fn size(shape: [usize; 2]) -> usize {
         .unwrap_or_else(|| panic!("no memory holds a matrix of {shape:?}"))
 }
 
-/// The product of two matrices, row by row, with `bias` added to each of its rows; on all threads.
+/// The product of two matrices, row by row, with `bias` added to each of its rows, or, where that is as long as several,
+/// to as many at a time; on all threads.
 ///
 /// # Panics
 ///
@@ -59,8 +60,12 @@ pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
         lhs.shape, rhs.shape
     );
     if let Some(bias) = bias {
-        assert_eq!(bias.len(), columns, "a bias for each column");
-        return multiply(lhs, rhs, repeated(bias, rows), Order::Rows);
+        let (len, all) = (bias.len(), size([rows, columns]));
+        assert!(
+            len >= columns && (len == 0 || len.is_multiple_of(columns) && all.is_multiple_of(len)),
+            "a bias of {len} for {rows} rows of {columns}"
+        );
+        return multiply(lhs, rhs, repeated(bias, all / len.max(1)), Order::Rows);
     }
     if inner == 0 {
         return vec![0.0; size([rows, columns])];

@@ -6,7 +6,7 @@ use burn::{
         autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
     nn::Linear,
-    tensor::{Tensor, activation::relu},
+    tensor::{Shape, Tensor, activation::relu},
 };
 use burn_host::{Host, Matrix, product, tracked, vectorized, write_chunks};
 use rayon::prelude::*;
@@ -29,15 +29,17 @@ pub fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
 
 /// x W + b of a weight and a bias that are at hand.
 ///
-/// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` to `[rows, outputs]`.
+/// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` to `[rows, outputs]`. Or `bias: [owners, outputs]`, of
+/// which row i takes that of owner i mod `owners`.
 ///
 /// # Panics
 ///
-/// When the widths disagree.
-pub fn affine(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+/// When the widths disagree, or `owners` does not divide `rows`.
+pub fn affine<const D: usize>(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<D>) -> Tensor<2> {
     check(&x, &weight);
+    check_bias(&x, &weight, &bias);
     if !(is_fused(&x) && is_fused(&weight)) {
-        return burn::tensor::module::linear(x, weight, Some(bias));
+        return by_tensor_operations(x, weight, bias);
     }
     dispatched(x, weight, bias, false)
 }
@@ -47,15 +49,35 @@ pub fn affine(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
 /// # Panics
 ///
 /// As [`affine`].
-pub fn affine_relu(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+pub fn affine_relu<const D: usize>(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<D>) -> Tensor<2> {
     if !(is_fused(&x) && is_fused(&weight)) {
         return relu(affine(x, weight, bias));
     }
     check(&x, &weight);
+    check_bias(&x, &weight, &bias);
     dispatched(x, weight, bias, true)
 }
 
-fn dispatched(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, is_rectified: bool) -> Tensor<2> {
+fn by_tensor_operations<const D: usize>(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<D>,
+) -> Tensor<2> {
+    let ([rows, _], [_, outputs]) = (x.dims(), weight.dims());
+    let owners = owners(&bias, outputs);
+    if owners == 1 {
+        return burn::tensor::module::linear(x, weight, Some(bias.reshape([outputs])));
+    }
+    let by_owner = x.matmul(weight).reshape([rows / owners, owners, outputs]);
+    (by_owner + bias.reshape([1, owners, outputs])).reshape([rows, outputs])
+}
+
+fn dispatched<const D: usize>(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Tensor<D>,
+    is_rectified: bool,
+) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::affine(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -72,14 +94,27 @@ pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
     );
 }
 
+fn check_bias<const D: usize>(x: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<D>) {
+    let ([rows, _], [_, outputs]) = (x.dims(), weight.dims());
+    let dims = bias.dims();
+    assert!(
+        dims.last() == Some(&outputs) && rows.is_multiple_of(owners(bias, outputs)),
+        "{rows} rows of {outputs} outputs take a bias [{outputs}] or [owners, {outputs}] of owners that divide them, got {dims:?}"
+    );
+}
+
+fn owners<const D: usize>(bias: &Tensor<D>, outputs: usize) -> usize {
+    bias.shape().num_elements() / outputs.max(1)
+}
+
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
     Autodiff,
 )]
 trait AffineOps: Backend {
-    /// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` to `[rows, outputs]`; nothing below 0 where that
-    /// is rectified.
+    /// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` or `[owners, outputs]` to `[rows, outputs]`; nothing
+    /// below 0 where that is rectified.
     fn affine(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -96,6 +131,7 @@ impl<B: AffineOps + Host, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
         is_rectified: bool,
     ) -> FloatTensor<Self> {
         let inputs = [x.node(), weight.node(), bias.node()];
+        let of_bias = bias.shape();
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let output = B::affine(
             x.clone(),
@@ -115,7 +151,7 @@ impl<B: AffineOps + Host, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
                 [
                     x_wants.then(|| grad_of_x::<B>(&weight, &grad)),
                     weight_wants.then(|| grad_of_weight::<B>(&x, &grad)),
-                    bias_wants.then(|| grad_of_bias::<B>(&grad)),
+                    bias_wants.then(|| grad_of_bias::<B>(&grad, of_bias)),
                 ]
             },
         )
@@ -182,10 +218,13 @@ pub(crate) fn grad_of_weight<B: Host>(x: &FloatTensor<B>, grad: &FloatTensor<B>)
     B::from_elements(elements, [inputs, outputs])
 }
 
-pub(crate) fn grad_of_bias<B: Host>(grad: &FloatTensor<B>) -> FloatTensor<B> {
-    let [_, outputs] = grad.shape().dims();
-    let sums = column_sums(&B::elements(grad), outputs);
-    B::from_elements(sums, [outputs])
+pub(crate) fn grad_of_bias<B: Host>(grad: &FloatTensor<B>, of_bias: Shape) -> FloatTensor<B> {
+    if grad.shape() == of_bias {
+        return grad.clone();
+    }
+    // The rows of all owners follow one another, again and again.
+    let sums = column_sums(&B::elements(grad), of_bias.num_elements());
+    B::from_elements(sums, of_bias)
 }
 
 /// The gradient of what was rectified.

@@ -86,7 +86,7 @@ impl<B: MaxoutOps + Host, C: CheckpointStrategy> MaxoutOps for Autodiff<B, C> {
                 [
                     x_wants.then(|| grad_of_x::<B>(&weight, &grad)),
                     weight_wants.then(|| grad_of_weight::<B>(&x, &grad)),
-                    bias_wants.then(|| grad_of_bias::<B>(&grad)),
+                    bias_wants.then(|| grad_of_bias::<B>(&grad, bias.shape())),
                 ]
             },
         )

@@ -3,7 +3,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::update::{Rule, update};
+use crate::update::{Rule, keep, update};
 
 /// Adam (Kingma & Ba, *Adam: A Method for Stochastic Optimization*, 2015).
 ///
@@ -11,6 +11,8 @@ use crate::update::{Rule, update};
 /// m ← β₁ m + (1 - β₁) g        v ← β₂ v + (1 - β₂) g²
 /// θ ← θ - lr m̂ / (√v̂ + ε)     with m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ)
 /// ```
+///
+/// With a decay it is AdamW (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, 2019).
 ///
 /// Its state is that of Burn's [`Adam`](burn::optim::Adam), and so are its records.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,15 +23,18 @@ pub struct Adam {
     pub beta_2: f32,
     /// ε
     pub epsilon: f32,
+    /// λ of the [decay](crate#weight-decay).
+    pub weight_decay: f32,
 }
 
 impl Default for Adam {
-    /// The paper's β₁ = 0.9, β₂ = 0.999 and ε = 1e-8.
+    /// The paper's β₁ = 0.9, β₂ = 0.999 and ε = 1e-8; no decay.
     fn default() -> Self {
         Self {
             beta_1: 0.9,
             beta_2: 0.999,
             epsilon: 1e-8,
+            weight_decay: 0.0,
         }
     }
 }
@@ -56,7 +61,15 @@ impl Optimizer for Adam {
         });
         let time = last.time + 1;
         let rule = Rule::Adam(Step::new(*self, lr, time));
-        let (parameter, m, v) = update(rule, parameter, gradient, last.moment_1, last.moment_2);
+        let keep = keep::<D>(lr, self.weight_decay);
+        let (parameter, m, v) = update(
+            rule,
+            keep,
+            parameter,
+            gradient,
+            last.moment_1,
+            last.moment_2,
+        );
         let state = AdamState::new(AdaptiveMomentumState::new(time, m, v));
         (parameter, Some(state))
     }

@@ -3,7 +3,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::update::{Rule, update};
+use crate::update::{Rule, keep, update};
 
 /// Adamax, Adam with the largest gradient in place of the root mean square (Kingma & Ba 2015, section 7.1).
 ///
@@ -20,15 +20,18 @@ pub struct Adamax {
     pub beta_2: f32,
     /// ε
     pub epsilon: f32,
+    /// λ of the [decay](crate#weight-decay).
+    pub weight_decay: f32,
 }
 
 impl Default for Adamax {
-    /// The paper's β₁ = 0.9 and β₂ = 0.999, and ε = 1e-8.
+    /// The paper's β₁ = 0.9 and β₂ = 0.999, and ε = 1e-8; no decay.
     fn default() -> Self {
         Self {
             beta_1: 0.9,
             beta_2: 0.999,
             epsilon: 1e-8,
+            weight_decay: 0.0,
         }
     }
 }
@@ -56,7 +59,15 @@ impl Optimizer for Adamax {
         });
         let time = last.time + 1;
         let rule = Rule::Adamax(Step::new(*self, lr, time));
-        let (parameter, m, u) = update(rule, parameter, gradient, last.moment_1, last.moment_2);
+        let keep = keep::<D>(lr, self.weight_decay);
+        let (parameter, m, u) = update(
+            rule,
+            keep,
+            parameter,
+            gradient,
+            last.moment_1,
+            last.moment_2,
+        );
         let state = AdamState::new(AdaptiveMomentumState::new(time, m, u));
         (parameter, Some(state))
     }
@@ -89,6 +100,7 @@ impl Step {
             beta_1,
             beta_2,
             epsilon,
+            ..
         } = self.with;
         let m = m * beta_1 + g * (1.0 - beta_1);
         let (kept, size) = (u * beta_2, g.abs());
@@ -108,6 +120,7 @@ impl Step {
             beta_1,
             beta_2,
             epsilon,
+            ..
         } = self.with;
         let m = m * beta_1 + g.clone() * (1.0 - beta_1);
         let u = (u * beta_2).max_pair(g.abs());

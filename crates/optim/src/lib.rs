@@ -7,6 +7,11 @@
 //!
 //! [`Adam`] and [`RmsProp`] give the numbers that Burn's own give, to the last bit; [`Adamax`] Burn has not.
 //!
+//! # Weight decay
+//!
+//! Each takes a `weight_decay` λ, apart from the gradient (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*,
+//! 2019): a step starts from (1 - lr λ) θ. Parameters of one dimension, which are biases, are left alone.
+//!
 //! ```
 //! use burn::{nn::LinearConfig, optim::GradientsParams, tensor::{Device, Tensor}};
 //! use fused_optim::RmsProp;

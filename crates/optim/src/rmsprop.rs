@@ -5,7 +5,7 @@ use burn::{
 
 use crate::{
     RecordState,
-    update::{Rule, update},
+    update::{Rule, keep, update},
 };
 
 /// RMSprop with momentum (Tieleman & Hinton, *Lecture 6.5*, 2012), the paper's optimiser.
@@ -21,15 +21,18 @@ pub struct RmsProp {
     pub momentum: f32,
     /// ε, outside the root.
     pub epsilon: f32,
+    /// λ of the [decay](crate#weight-decay).
+    pub weight_decay: f32,
 }
 
 impl Default for RmsProp {
-    /// α = 0.99, μ = 0.9, ε = 1e-5: what Burn's own is set to.
+    /// α = 0.99, μ = 0.9, ε = 1e-5: what Burn's own is set to; no decay.
     fn default() -> Self {
         Self {
             alpha: 0.99,
             momentum: 0.9,
             epsilon: 1e-5,
+            weight_decay: 0.0,
         }
     }
 }
@@ -65,8 +68,9 @@ impl Optimizer for RmsProp {
             None => (parameter.zeros_like(), parameter.zeros_like()),
         };
         let rule = Rule::RmsProp(Step { with: *self, lr });
+        let keep = keep::<D>(lr, self.weight_decay);
         let (parameter, square_avg, momentum) =
-            update(rule, parameter, gradient, square_avg, momentum);
+            update(rule, keep, parameter, gradient, square_avg, momentum);
         let state = RmsPropState {
             square_avg,
             momentum,
@@ -96,6 +100,7 @@ impl Step {
             alpha,
             momentum,
             epsilon,
+            ..
         } = self.with;
         let v = v * alpha + g * g * (1.0 - alpha);
         let m = m * momentum + g / (v.sqrt() + epsilon);
@@ -113,6 +118,7 @@ impl Step {
             alpha,
             momentum,
             epsilon,
+            ..
         } = self.with;
         let v = v * alpha + g.clone().square() * (1.0 - alpha);
         let m = m * momentum + g / (v.clone().sqrt() + epsilon);

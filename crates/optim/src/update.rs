@@ -7,6 +7,7 @@ use std::iter::zip;
 
 use burn::{
     backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
+    optim::LearningRate,
     tensor::Tensor,
 };
 use burn_host::{Host, vectorized};
@@ -22,6 +23,16 @@ pub enum Rule {
     Adamax(adamax::Step),
 }
 
+/// The share of a weight that a step starts from, 1 - lr λ.
+///
+/// All of it where a parameter has one dimension: such are biases, which no data make too large.
+pub fn keep<const D: usize>(lr: LearningRate, weight_decay: f32) -> f32 {
+    match D {
+        0 | 1 => 1.0,
+        _ => (1.0 - lr * f64::from(weight_decay)) as f32,
+    }
+}
+
 /// The one operation of this crate.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
@@ -31,6 +42,7 @@ pub trait UpdateOps: Backend {
     /// The new parameter and its two new states; all are `f32` and of one shape.
     fn update(
         rule: Rule,
+        keep: f32,
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -38,9 +50,10 @@ pub trait UpdateOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// The new parameter and its two new states.
+/// The new parameter, from this share of the old one, and its two new states.
 pub fn update<const D: usize>(
     rule: Rule,
+    keep: f32,
     parameter: Tensor<D>,
     gradient: Tensor<D>,
     first: Tensor<D>,
@@ -52,6 +65,7 @@ pub fn update<const D: usize>(
     {
         let (parameter, first, second) = Dispatch::update(
             rule,
+            keep,
             parameter.into_dispatch(),
             gradient.into_dispatch(),
             first.into_dispatch(),
@@ -63,6 +77,11 @@ pub fn update<const D: usize>(
             Tensor::from_dispatch(second),
         )
     } else {
+        // Not a product where nothing is taken, which would be a pass over the parameter.
+        let parameter = match keep {
+            1.0 => parameter,
+            _ => parameter * keep,
+        };
         by_tensor_operations(rule, parameter, gradient, first, second)
     }
 }
@@ -88,12 +107,13 @@ macro_rules! on_the_host {
         impl UpdateOps for $backend {
             fn update(
                 rule: Rule,
+                keep: f32,
                 parameter: FloatTensor<Self>,
                 gradient: FloatTensor<Self>,
                 first: FloatTensor<Self>,
                 second: FloatTensor<Self>,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                in_place::<Self>(rule, parameter, gradient, first, second)
+                in_place::<Self>(rule, keep, parameter, gradient, first, second)
             }
         }
     };
@@ -108,6 +128,7 @@ on_the_host!(burn::backend::NdArray);
 /// itself is still held by the module that the step started from.
 fn in_place<B: Host>(
     rule: Rule,
+    keep: f32,
     parameter: FloatTensor<B>,
     mut gradient: FloatTensor<B>,
     mut first: FloatTensor<B>,
@@ -119,7 +140,7 @@ fn in_place<B: Host>(
         B::elements_mut(&mut first),
         B::elements_mut(&mut second),
     );
-    each(slices, rule);
+    each(slices, rule, keep);
     (gradient, first, second)
 }
 
@@ -128,7 +149,7 @@ const CHUNK: usize = 1 << 14;
 
 type Slices<'a> = (&'a [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
 
-fn each((parameter, gradient, first, second): Slices<'_>, rule: Rule) {
+fn each((parameter, gradient, first, second): Slices<'_>, rule: Rule, keep: f32) {
     (
         parameter.par_chunks(CHUNK),
         gradient.par_chunks_mut(CHUNK),
@@ -136,15 +157,15 @@ fn each((parameter, gradient, first, second): Slices<'_>, rule: Rule) {
         second.par_chunks_mut(CHUNK),
     )
         .into_par_iter()
-        .for_each(|slices| chunk(slices, rule));
+        .for_each(|slices| chunk(slices, rule, keep));
 }
 
 vectorized! {
-    fn chunk(slices: Slices<'_>, rule: Rule) {
+    fn chunk(slices: Slices<'_>, rule: Rule, keep: f32) {
         match rule {
-            Rule::RmsProp(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
-            Rule::Adam(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
-            Rule::Adamax(step) => numbers(slices, |p, g, a, b| step.number(p, g, a, b)),
+            Rule::RmsProp(step) => numbers(slices, |p, g, a, b| step.number(p * keep, g, a, b)),
+            Rule::Adam(step) => numbers(slices, |p, g, a, b| step.number(p * keep, g, a, b)),
+            Rule::Adamax(step) => numbers(slices, |p, g, a, b| step.number(p * keep, g, a, b)),
         }
     }
 }

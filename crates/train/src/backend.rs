@@ -33,7 +33,8 @@ pub enum BackendError {
     /// The feature is off in this build.
     #[error(
         "this program was built without the backend {0}: build it in with \
-         `cargo run -p train --features {0} -- --backend {0}`; built in are {list}",
+         `cargo run -p train --features {0} -- --backend {0}` ({note}); built in are {list}",
+        note = .0.note(),
         list = built_in()
     )]
     NotBuilt(Backend),
@@ -100,6 +101,21 @@ impl Backend {
         Ok(device)
     }
 
+    /// What building it in takes, and whether anybody has.
+    fn note(self) -> &'static str {
+        match self {
+            Self::Flex | Self::Ndarray => "it takes a CPU",
+            Self::Wgpu => {
+                "it takes a driver of Vulkan, OpenGL, Metal or Direct3D, which a software one is too"
+            }
+            Self::Vulkan => "it compiles and takes a driver of Vulkan; nobody has run it on a GPU",
+            Self::Metal => "it takes a Mac; nobody has built it",
+            Self::Cuda => {
+                "its build downloads LLVM, and it takes an NVIDIA driver; nobody has built it"
+            }
+        }
+    }
+
     fn open(self) -> Result<Device, BackendError> {
         match self {
             #[cfg(feature = "flex")]
@@ -137,7 +153,7 @@ impl Backend {
         unsafe { std::env::set_var("BURN_DEVICE", self.to_string()) };
     }
 
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
     fn gpu(self, api: burn::tensor::wgpu::WgpuBackend) -> Result<Device, BackendError> {
         Device::wgpu_options()
             .graphics_api(api)
@@ -167,10 +183,10 @@ pub fn help() -> String {
     let missing: Vec<String> = Backend::value_variants()
         .iter()
         .filter(|backend| !Backend::BUILT_IN.contains(backend))
-        .map(Backend::to_string)
+        .map(|backend| format!("{backend} ({})", backend.note()))
         .collect();
     format!(
-        "Backend to compute on. Built in: {}. For {}, build with `cargo run -p train --features NAME`",
+        "Backend to compute on. Built in: {}. By `cargo run -p train --features NAME`: {}",
         built_in(),
         missing.join(", ")
     )

@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
+use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -23,6 +24,9 @@ pub struct Training {
     pub schedule: Schedule,
     /// Updates over which the rate rises at first.
     pub lr_warm_up: usize,
+    /// What a step takes from each weight, as a multiple of the rate; none where nothing is.
+    #[serde(default)]
+    pub weight_decay: Option<f64>,
     pub seed: u64,
     /// The versions that wrote this file; whatever reads it puts its own.
     #[serde(default)]
@@ -59,6 +63,7 @@ impl Training {
             lr: S::usual_lr(optimizer),
             schedule: Schedule::Cosine,
             lr_warm_up: S::usual_lr_warm_up(optimizer),
+            weight_decay: None,
             seed: 0,
             versions: Versions::default(),
         }
@@ -75,7 +80,28 @@ impl Training {
             "--lr {}: the learning rate is a positive number that f32 has",
             self.lr
         );
+        if let Some(decay) = self.weight_decay {
+            let share = self.lr * decay;
+            ensure!(
+                decay >= 0.0 && share < 1.0,
+                "--weight-decay {decay}: a step takes the rate times this from each weight, {share} of it at --lr {}; give a \
+                 number from 0 to below {}",
+                self.lr,
+                self.lr.recip()
+            );
+        }
         Ok(())
+    }
+
+    /// Makes every number one that a file holds.
+    pub fn make_saved(&mut self) {
+        self.lr = nearest_saved(self.lr);
+        self.weight_decay = self.weight_decay.map(nearest_saved);
+    }
+
+    /// The optimiser, as it begins.
+    pub fn init_optimizer(&self) -> ModuleOptimizer {
+        self.optimizer.init(self.weight_decay.unwrap_or(0.0) as f32)
     }
 }
 

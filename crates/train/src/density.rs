@@ -16,7 +16,7 @@ use burn_flows::{DiagonalGaussian, Flow, FlowDistribution};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Training, nearest_saved},
+    config::Training,
     flow::{FlowName, FlowSettings},
     learn::{
         loader::{Batch, Batcher, Role, StepNumber},
@@ -96,7 +96,7 @@ impl Settings for DensitySettings {
                 path.display()
             );
         }
-        self.training.lr = nearest_saved(self.training.lr);
+        self.training.make_saved();
         Ok(())
     }
 }

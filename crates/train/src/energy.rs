@@ -19,7 +19,7 @@ use flow_vae::{Annealing, BoundTerms};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Training, nearest_saved},
+    config::Training,
     flow::{FlowName, FlowSettings},
     learn::{
         loader::{Batch, Batcher, Role, StepNumber},
@@ -125,7 +125,7 @@ impl Settings for EnergySettings {
     }
 
     fn make_saved(&mut self) -> Result<()> {
-        self.training.lr = nearest_saved(self.training.lr);
+        self.training.make_saved();
         Ok(())
     }
 }

@@ -377,7 +377,7 @@ impl Tiny {
             device,
             folder,
         };
-        let (model, mut optimizer) = (tiny.model(), tiny.settings.training.optimizer.init());
+        let (model, mut optimizer) = (tiny.model(), tiny.settings.training.init_optimizer());
         let mut rates = tiny.rates();
         let model = tiny.update(model, &mut optimizer, &mut rates);
         model.into_record().save(tiny.file(Part::Model)).unwrap();
@@ -443,7 +443,7 @@ impl Tiny {
         pack::check_optimizer(optimizer.clone(), model)?;
         pack::check_scheduler(scheduler.clone())?;
         let record = OptimizerRecord::from_bytes(optimizer)?;
-        let mut optimizer = self.settings.training.optimizer.init().load_record(record);
+        let mut optimizer = self.settings.training.init_optimizer().load_record(record);
         let record = LrSchedulerRecord::from_bytes(scheduler)?;
         let mut rates = self.rates().load_record(record);
         self.update(loaded, &mut optimizer, &mut rates);

@@ -253,7 +253,7 @@ impl<T: Task> Session<T> {
         if self.done > 0 {
             training = training.checkpoint(self.done);
         }
-        let optimizer = self.task.settings().training().optimizer.init();
+        let optimizer = self.task.settings().training().init_optimizer();
         let rate = self.task.rate().scheduler(self.task.own_rate());
         let result = training.launch(Learner::new(trainee, optimizer, rate));
         // Gives the terminal back before anything else is said.

@@ -190,7 +190,7 @@ impl Settings for VaeSettings {
             );
         }
         self.flow_lr = nearest_saved(self.flow_lr);
-        self.training.lr = nearest_saved(self.training.lr);
+        self.training.make_saved();
         Ok(())
     }
 }

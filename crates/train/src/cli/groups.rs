@@ -155,6 +155,16 @@ pub struct TrainingArgs {
     )]
     pub lr_warm_up: Option<usize>,
 
+    /// What an update takes from each weight, biases apart, as a multiple of the rate: against overfitting [default: 0]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub weight_decay: Option<f64>,
+
     /// Seed of all random numbers [default: 0]
     #[arg(
         long,
@@ -183,6 +193,7 @@ impl TrainingArgs {
                 Some(other) if other != base.optimizer => S::usual_lr_warm_up(other),
                 _ => base.lr_warm_up,
             }),
+            weight_decay: self.weight_decay.or(base.weight_decay),
             seed: self.seed.unwrap_or(base.seed),
             versions: base.versions,
         }

@@ -37,11 +37,23 @@ impl OptimizerName {
     }
 
     /// The optimiser for a whole model.
-    pub fn init(self) -> ModuleOptimizer {
+    pub fn init(self, weight_decay: f32) -> ModuleOptimizer {
         match self {
-            Self::Adam => Adam::default().init(),
-            Self::Adamax => Adamax::default().init(),
-            Self::Rmsprop => RmsProp::default().init(),
+            Self::Adam => Adam {
+                weight_decay,
+                ..Adam::default()
+            }
+            .init(),
+            Self::Adamax => Adamax {
+                weight_decay,
+                ..Adamax::default()
+            }
+            .init(),
+            Self::Rmsprop => RmsProp {
+                weight_decay,
+                ..RmsProp::default()
+            }
+            .init(),
         }
     }
 }
