@@ -1,6 +1,7 @@
 //! What every flow must do, of every family, learned and given a context: one list, one suite.
 
 use std::{
+    f64::consts::PI,
     iter::zip,
     sync::{Mutex, PoisonError},
 };
@@ -12,8 +13,8 @@ use burn::{
 };
 use burn_flows::{
     ActNormConfig, AutoregressiveConfig, Bijection, CouplingConfig, DiagonalGaussian, Flow,
-    FlowConfig, LuLinearConfig, PartConfig, PermutationConfig, PlanarConfig, PlanarConstraint,
-    RotationConfig, ScalarMap, SylvesterBasis, Transformed,
+    FlowConfig, FlowDistribution, LuLinearConfig, PartConfig, PermutationConfig, PlanarConfig,
+    PlanarConstraint, RotationConfig, ScalarMap, SylvesterBasis, Transformed, UniformTorus,
 };
 use end_to_end::{ndarray, wgpu};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
@@ -65,6 +66,12 @@ fn families(dim: usize) -> Vec<(&'static str, FlowConfig)> {
         ("iaf, spline", iaf(ScalarMap::Spline(4))),
         ("maf", maf(ScalarMap::Affine)),
         ("maf, spline", maf(ScalarMap::Spline(4))),
+        (
+            "circular spline coupling",
+            coupling(ScalarMap::CircularSpline(4)),
+        ),
+        ("circular spline iaf", iaf(ScalarMap::CircularSpline(4))),
+        ("circular spline maf", maf(ScalarMap::CircularSpline(4))),
         ("sigmoidal coupling", coupling(ScalarMap::Sigmoidal(4))),
         ("naf", maf(ScalarMap::Sigmoidal(4))),
         ("permutation", of(PermutationConfig::Random.into())),
@@ -73,6 +80,24 @@ fn families(dim: usize) -> Vec<(&'static str, FlowConfig)> {
         ("act-norm", of(ActNormConfig {}.into())),
         ("glow", FlowConfig::new(dim, glow)),
     ]
+}
+
+/// Whether the points of a family are angles.
+fn is_circular(name: &str) -> bool {
+    name.starts_with("circular")
+}
+
+fn distribution(
+    name: &str,
+    flow: &Flow,
+    dim: usize,
+    context: Option<Tensor<2>>,
+) -> FlowDistribution {
+    let device = Device::flex();
+    match is_circular(name) {
+        true => flow.distribution(UniformTorus::new(dim, &device), context),
+        false => flow.distribution(DiagonalGaussian::standard(dim, &device), context),
+    }
 }
 
 /// Examples with contexts of their own, and numbers of a context.
@@ -463,23 +488,25 @@ fn backends_agree() {
     }
 }
 
-/// exp(log_prob) on a grid of ±9 with step 0.06; splines and ReLU networks have kinks, where the rectangle rule errs by
-/// the square of the step, and what lies outside is below 1e-4.
+/// exp(log_prob) on a grid of ±9 with step 0.06, or of a whole torus; splines and ReLU networks have kinks, where the rectangle rule
+/// errs by the square of the step, and what lies outside is below 1e-4.
 #[test]
 fn densities_integrate_to_one() {
     let device = Device::flex();
-    let step = 0.06;
-    let side: Vec<f64> = (0..300).map(|i| -9.0 + step * (i as f64 + 0.5)).collect();
-    let grid: Vec<f64> = side
-        .iter()
-        .flat_map(|&x| side.iter().flat_map(move |&y| [x, y]))
-        .collect();
-    let rows = grid.len() / 2;
     for (name, config) in families(2) {
+        let end = if is_circular(name) { PI } else { 9.0 };
+        let step = 2.0 * end / 300.0;
+        let side: Vec<f64> = (0..300)
+            .map(|i| step * (f64::from(i) + 0.5) - end)
+            .collect();
+        let grid: Vec<f64> = side
+            .iter()
+            .flat_map(|&x| side.iter().flat_map(move |&y| [x, y]))
+            .collect();
+        let rows = grid.len() / 2;
         let flow = moved(&config, DType::F32, &device);
-        let base = DiagonalGaussian::standard(2, &device);
-        let points = tensor(grid.clone(), [rows, 2], DType::F32, &device);
-        let log_prob = flow.distribution(base, None).log_prob(points);
+        let points = tensor(grid, [rows, 2], DType::F32, &device);
+        let log_prob = distribution(name, &flow, 2, None).log_prob(points);
         let mass = values(&log_prob).iter().map(|l| l.exp()).sum::<f64>() * step * step;
         assert!((mass - 1.0).abs() < 2e-3, "{name}: mass {mass}");
     }
@@ -509,7 +536,7 @@ fn a_batch_of_contexts_equals_a_loop_of_single_ones() {
 fn a_sample_has_the_log_prob_that_it_came_with() {
     let device = Device::flex();
     for (name, flow, context) in flows(5, DType::F32, &device) {
-        let q = flow.distribution(DiagonalGaussian::standard(5, &device), context);
+        let q = distribution(&name, &flow, 5, context);
         let noise = tensor(numbers(18, 60 * 5, 2.0), [60, 5], DType::F32, &device);
         let (value, log_prob) = q.transport(noise);
         assert_close(&name, &values(&q.log_prob(value)), &values(&log_prob), 1e-3);

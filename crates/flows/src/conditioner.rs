@@ -13,6 +13,7 @@ pub enum Conditioner {
     Additive(Network),
     Affine(Network),
     Spline(BySpline),
+    CircularSpline(BySpline),
     Sigmoidal(BySigmoids),
 }
 
@@ -29,12 +30,14 @@ pub struct BySigmoids {
 }
 
 impl Conditioner {
-    /// `network` has [`ScalarMap::parameters`] outputs for each number that is mapped.
+    /// `network` has [`ScalarMap::seen`] inputs for each number that it sees, and [`ScalarMap::parameters`] outputs for each that is
+    /// mapped.
     pub fn new(map: ScalarMap, network: Network) -> Self {
         match map {
             ScalarMap::Additive => Self::Additive(network),
             ScalarMap::Affine => Self::Affine(network),
             ScalarMap::Spline(bins) => Self::Spline(BySpline { network, bins }),
+            ScalarMap::CircularSpline(bins) => Self::CircularSpline(BySpline { network, bins }),
             ScalarMap::Sigmoidal(units) => Self::Sigmoidal(BySigmoids { network, units }),
         }
     }
@@ -45,6 +48,7 @@ impl Conditioner {
             Self::Additive(network) => (network, ScalarMap::Additive),
             Self::Affine(network) => (network, ScalarMap::Affine),
             Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
+            Self::CircularSpline(by) => (&by.network, ScalarMap::CircularSpline(by.bins)),
             Self::Sigmoidal(by) => (&by.network, ScalarMap::Sigmoidal(by.units)),
         };
         BoundConditioner {
@@ -67,9 +71,10 @@ impl BoundConditioner {
         self.network.owners()
     }
 
-    /// What `inputs: [n · owners, inputs]`, sample-major, make of the map's parameters, `[n · owners, mapped · parameters]`.
-    pub fn raw(&self, inputs: Tensor<2>) -> Tensor<2> {
-        self.network.forward(inputs)
+    /// What `points: [n · owners, seen coordinates]`, sample-major, make of the map's parameters, `[n · owners, mapped ·
+    /// parameters]`.
+    pub fn raw(&self, points: Tensor<2>) -> Tensor<2> {
+        self.network.forward(self.map.see(points))
     }
 
     /// What the inverse of an autoregressive layer takes.

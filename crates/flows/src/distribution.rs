@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::{Bijection, DiagonalGaussian};
+use crate::{Base, Bijection};
 
 /// The distribution of f(z) for z from a base and f a flow: q_K of the paper.
 ///
@@ -10,7 +10,8 @@ use crate::{Bijection, DiagonalGaussian};
 /// ln q_K(z_K) = ln q_0(z_0) - Σ_k ln |det ∂f_k/∂z_{k-1}|        (Rezende & Mohamed 2015, eq. 7)
 /// ```
 ///
-/// Built by [`Flow::distribution`](crate::Flow::distribution), or from a base and a stack at hand. With
+/// Built by [`Flow::distribution`](crate::Flow::distribution), or from a base and a stack at hand. The base is a
+/// [`DiagonalGaussian`](crate::DiagonalGaussian), or of angles a [`UniformTorus`](crate::UniformTorus). With
 /// bases or parameters of `batch` examples, all rows are sample-major: `[n · batch, dim]`, where row i
 /// belongs to example i mod `batch`.
 ///
@@ -31,7 +32,7 @@ use crate::{Bijection, DiagonalGaussian};
 /// ```
 #[derive(Clone, Debug)]
 pub struct FlowDistribution {
-    base: DiagonalGaussian,
+    base: Base,
     flow: Arc<dyn Bijection>,
 }
 
@@ -41,11 +42,12 @@ impl FlowDistribution {
     /// # Panics
     ///
     /// When the two have other dimensions, or each belongs to several examples, and to another number of them.
-    pub fn new(base: DiagonalGaussian, flow: impl Bijection + 'static) -> Self {
+    pub fn new(base: impl Into<Base>, flow: impl Bijection + 'static) -> Self {
+        let base = base.into();
         let ([batch, dim], owners, own) = (base.dims(), flow.owners(), flow.dim());
         assert!(
             dim == own && (batch == 1 || owners == 1 || batch == owners),
-            "{batch} Gaussians in {dim} dimensions are no base of a flow of {owners} owners in {own}"
+            "{batch} distributions in {dim} dimensions are no base of a flow of {owners} owners in {own}"
         );
         Self {
             base,
@@ -60,8 +62,8 @@ impl FlowDistribution {
         self.transport(self.base.noise(rows))
     }
 
-    /// [`rsample_and_log_prob`](Self::rsample_and_log_prob) with standard normal noise of your own,
-    /// `[n · batch, dim]`: for draws that must repeat.
+    /// [`rsample_and_log_prob`](Self::rsample_and_log_prob) with noise of your own, `[n · batch, dim]`, standard normal for a
+    /// Gaussian base and uniform angles for a torus: for draws that must repeat.
     ///
     /// # Panics
     ///

@@ -23,6 +23,7 @@ use crate::{
         rotation::{Rotation, RotationConfig},
         sylvester::{SylvesterConfig, SylvesterStack},
     },
+    map::Domain,
 };
 
 macro_rules! families {
@@ -105,6 +106,19 @@ families! {
     Rotation: RotationConfig => Rotation,
     LuLinear: LuLinearConfig => LuLinear,
     ActNorm: ActNormConfig => ActNorm,
+}
+
+impl PartConfig {
+    /// What the coordinates must be, if a part asks for one kind.
+    pub(crate) fn domain(&self) -> Option<Domain> {
+        match self {
+            Self::Coupling(config) => Some(config.map.domain()),
+            Self::Autoregressive(config) => Some(config.map.domain()),
+            Self::Permutation(_) => None,
+            Self::Inverse(config) => config.domain(),
+            _ => Some(Domain::Line),
+        }
+    }
 }
 
 /// A family in one direction.

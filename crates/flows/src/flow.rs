@@ -7,11 +7,12 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AutoregressiveConfig, Bijection, CouplingConfig, DiagonalGaussian, FlowDistribution, FlowSize,
+    AutoregressiveConfig, Base, Bijection, CouplingConfig, FlowDistribution, FlowSize,
     HouseholderConfig, PermutationConfig, PlanarConfig, RadialConfig, ScalarMap, SylvesterBasis,
     SylvesterConfig, Transformed,
     bijection::Chain,
     families::{Family, Part, PartConfig},
+    map::Domain,
 };
 
 /// Which flow to build; saved and read as JSON or any other serde format.
@@ -91,7 +92,8 @@ impl FlowConfig {
 
     /// `layers` couplings by `map`, a random permutation after each, networks with these hidden widths: NICE with
     /// [`ScalarMap::Additive`], RealNVP with [`ScalarMap::Affine`] (Dinh et al. 2014, 2016), a neural spline flow with
-    /// [`ScalarMap::Spline`] (Durkan et al. 2019). Two coordinates are exchanged: of their permutations half change nothing.
+    /// [`ScalarMap::Spline`] (Durkan et al. 2019), a flow of angles with [`ScalarMap::CircularSpline`] (Rezende et al. 2020). Two
+    /// coordinates are exchanged: of their permutations half change nothing.
     pub fn coupling(dim: usize, layers: usize, map: ScalarMap, hidden: &[usize]) -> Self {
         let hidden = hidden.to_vec();
         let coupling = CouplingConfig { map, hidden };
@@ -116,7 +118,8 @@ impl FlowConfig {
     }
 
     /// The same the other way round: a masked autoregressive flow (Papamakarios et al. 2017), whose densities take one
-    /// pass; with [`ScalarMap::Spline`] the autoregressive neural spline flow.
+    /// pass; with [`ScalarMap::Spline`] the autoregressive neural spline flow. In one dimension the conditioner sees the context
+    /// alone: with [`ScalarMap::CircularSpline`] a density on the circle.
     pub fn masked_autoregressive(
         dim: usize,
         layers: usize,
@@ -156,7 +159,29 @@ impl FlowConfig {
             (part.check(self.dim)).map_err(|message| {
                 FlowConfigError(format!("part {} of the flow: {message}", i + 1))
             })
-        })
+        })?;
+        self.domain().map(|_| ())
+    }
+
+    /// What the coordinates must be, if the parts ask for one kind.
+    fn domain(&self) -> Result<Option<Domain>, FlowConfigError> {
+        let mut all = None;
+        for (i, part) in self.parts.iter().enumerate() {
+            let own = part.domain();
+            if all.is_some() && own.is_some() && own != all {
+                let (own, before) = match own {
+                    Some(Domain::Circle) => ("angles", "any numbers"),
+                    _ => ("any numbers", "angles"),
+                };
+                return Err(FlowConfigError(format!(
+                    "part {} of the flow: it takes {own}, but those before it {before}: beside circular splines all parts \
+                     are of circular splines, or permutations",
+                    i + 1
+                )));
+            }
+            all = all.or(own);
+        }
+        Ok(all)
     }
 
     /// How large the flow is.
@@ -175,14 +200,14 @@ impl FlowConfig {
     ///
     /// When [`check`](Self::check) finds something.
     pub fn init(&self, device: &Device) -> Flow {
-        if let Err(error) = self.check() {
-            panic!("{error}");
-        }
+        let domain =
+            (self.check().and_then(|()| self.domain())).unwrap_or_else(|error| panic!("{error}"));
         let init = |part: &PartConfig| part.init(self.dim, self.context, device);
         Flow {
             parts: self.parts.iter().map(init).collect(),
             dim: self.dim,
             context: self.context,
+            domain,
         }
     }
 }
@@ -212,6 +237,8 @@ pub struct Flow {
     dim: usize,
     #[module(skip)]
     context: Option<usize>,
+    #[module(skip)]
+    domain: Option<Domain>,
 }
 
 impl Flow {
@@ -240,13 +267,23 @@ impl Flow {
     ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward) and [`FlowDistribution::new`].
+    /// As [`forward`](Self::forward) and [`FlowDistribution::new`]; and when a flow of circular splines starts from anything but a
+    /// torus, or another one from that, since densities would be wrong.
     pub fn distribution(
         &self,
-        base: DiagonalGaussian,
+        base: impl Into<Base>,
         context: Option<Tensor<2>>,
     ) -> FlowDistribution {
-        FlowDistribution::new(base, self.bind(context))
+        let base = base.into();
+        match (self.domain, base.domain()) {
+            (Some(Domain::Circle), Domain::Line) => {
+                panic!("the points of this flow are angles: its base is a UniformTorus")
+            }
+            (Some(Domain::Line), Domain::Circle) => {
+                panic!("the points of this flow are any numbers: a UniformTorus is no base of it")
+            }
+            _ => FlowDistribution::new(base, self.bind(context)),
+        }
     }
 
     /// The map for a context, with its parameters at hand: networks on the context run here, once.

@@ -7,7 +7,7 @@
 //!
 //! - [`FlowConfig`] builds a [`Flow`], a Burn module whose parameters are learned, or predicted from a
 //!   context: by a linear head on an encoder's features, or by a network on a covariate.
-//! - [`Flow::distribution`] joins it to a [`DiagonalGaussian`] base: draw with
+//! - [`Flow::distribution`] joins it to a base, a [`DiagonalGaussian`] or of angles a [`UniformTorus`]: draw with
 //!   [`rsample_and_log_prob`](FlowDistribution::rsample_and_log_prob), score with
 //!   [`log_prob`](FlowDistribution::log_prob).
 //! - [`Bijection`] is a map with its parameters at hand, from wherever they are: [`Planar`], [`Radial`], [`Householder`] and
@@ -18,7 +18,7 @@
 //! | [`PlanarConfig`], [`RadialConfig`] | Rezende & Mohamed 2015 | yes | yes | a root; closed form |
 //! | [`HouseholderConfig`] | Tomczak & Welling 2016 | yes | yes | itself |
 //! | [`SylvesterConfig`] | van den Berg et al. 2018 | yes | yes | one root a direction |
-//! | [`CouplingConfig`] | Dinh et al. 2014, 2016; Durkan et al. 2019 | yes | conditional | as cheap as forward |
+//! | [`CouplingConfig`] | Dinh et al. 2014, 2016; Durkan et al. 2019; of angles Rezende et al. 2020 | yes | conditional | as cheap as forward |
 //! | [`AutoregressiveConfig`] | Kingma et al. 2016, Papamakarios et al. 2017 | yes | conditional | one pass on flex and ndarray, else one a dimension |
 //! | [`LuLinearConfig`], [`ActNormConfig`] | Kingma & Dhariwal 2018 | yes | no | exact |
 //! | [`PermutationConfig`], [`RotationConfig`] | fixed, drawn once | no | no | exact |
@@ -48,6 +48,7 @@
 //! assert!(loss(&flow).into_scalar::<f32>() < before);
 //! ```
 
+mod base;
 mod bijection;
 mod conditioner;
 mod distribution;
@@ -63,8 +64,10 @@ mod parameters;
 mod root;
 mod size;
 mod stack;
+mod torus;
 mod transformed;
 
+pub use base::Base;
 pub use bijection::Bijection;
 pub use distribution::FlowDistribution;
 pub use families::PartConfig;
@@ -84,6 +87,7 @@ pub use flow::{Flow, FlowConfig, FlowConfigError};
 pub use gaussian::DiagonalGaussian;
 pub use map::ScalarMap;
 pub use size::FlowSize;
+pub use torus::UniformTorus;
 pub use transformed::Transformed;
 
 /// The examples of the README files.

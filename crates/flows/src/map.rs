@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{Transformed, ops};
+use spline::{Spline, wrapped};
 
 /// A monotone map of one number, by a few unconstrained parameters that are 0 for the identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,6 +20,10 @@ pub enum ScalarMap {
     Affine,
     /// A monotone rational-quadratic spline with so many bins on [-5, 5], and y = x beyond (Durkan et al. 2019).
     Spline(usize),
+    /// The same on the circle, [-π, π): the ends share a slope, so that densities go on across ±π, and a phase is added modulo
+    /// 2π, without which the spline would leave ±π where it is (Rezende et al. 2020). Networks see an angle's cosine and sine.
+    /// All points of such a flow are angles, those of its base too ([`UniformTorus`](crate::UniformTorus)).
+    CircularSpline(usize),
     /// The logit of a sum of so many sigmoids, with enough of which any monotone map can be met (Huang et al. 2018). Its inverse is a
     /// root that is searched for.
     Sigmoidal(usize),
@@ -26,6 +31,15 @@ pub enum ScalarMap {
 
 /// The bound of s.
 pub(crate) const LARGEST_LOG_SCALE: f64 = 5.0;
+
+/// What a map's numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// Any real ones.
+    Line,
+    /// Angles, the same after a turn of 2π: those that are handed on lie in [-π, π).
+    Circle,
+}
 
 /// Which way through a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,15 +55,51 @@ impl ScalarMap {
             Self::Additive => 1,
             Self::Affine => 2,
             Self::Spline(bins) => 3 * bins - 1,
+            Self::CircularSpline(bins) => 3 * bins + 1,
             Self::Sigmoidal(units) => 3 * units,
         }
     }
 
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
-            Self::Spline(bins) => spline::check(bins),
+            Self::Spline(bins) | Self::CircularSpline(bins) => spline::check(bins),
             Self::Sigmoidal(units) => sigmoidal::check(units),
             Self::Additive | Self::Affine => Ok(()),
+        }
+    }
+
+    pub(crate) const fn domain(self) -> Domain {
+        match self {
+            Self::CircularSpline(_) => Domain::Circle,
+            Self::Additive | Self::Affine | Self::Spline(_) | Self::Sigmoidal(_) => Domain::Line,
+        }
+    }
+
+    /// How many numbers a network sees of a coordinate.
+    pub(crate) const fn seen(self) -> usize {
+        match self.domain() {
+            Domain::Line => 1,
+            Domain::Circle => 2,
+        }
+    }
+
+    /// What a network sees of `points: [rows, dim]`, coordinate by coordinate: `[rows, dim · seen]`.
+    pub(crate) fn see(self, points: Tensor<2>) -> Tensor<2> {
+        match self.domain() {
+            Domain::Line => points,
+            Domain::Circle => {
+                let [rows, dim] = points.dims();
+                let seen = Tensor::stack::<3>(vec![points.clone().cos(), points.sin()], 2);
+                seen.reshape([rows, 2 * dim])
+            }
+        }
+    }
+
+    /// The same points, by numbers that the map hands on too.
+    pub(crate) fn reduced(self, points: Tensor<2>) -> Tensor<2> {
+        match self.domain() {
+            Domain::Line => points,
+            Domain::Circle => wrapped(points),
         }
     }
 
@@ -103,7 +153,8 @@ impl ScalarMap {
                 let s = log_scale(parameter(&raw, 0));
                 (x * s.clone().exp() + parameter(&raw, 1), s)
             }
-            Self::Spline(bins) => spline::forward(x, raw, bins),
+            Self::Spline(bins) => Spline::line(bins).forward(x, raw),
+            Self::CircularSpline(bins) => Spline::circle(bins).forward(x, raw),
             Self::Sigmoidal(units) => sigmoidal::forward(x, raw, units),
         }
     }
@@ -119,7 +170,8 @@ impl ScalarMap {
                 let minus_s = log_scale(parameter(&raw, 0)).neg();
                 ((y - parameter(&raw, 1)) * minus_s.clone().exp(), minus_s)
             }
-            Self::Spline(bins) => spline::inverse(y, raw, bins),
+            Self::Spline(bins) => Spline::line(bins).inverse(y, raw),
+            Self::CircularSpline(bins) => Spline::circle(bins).inverse(y, raw),
             Self::Sigmoidal(units) => sigmoidal::inverse(y, raw, units),
         }
     }

@@ -39,21 +39,21 @@ impl Network {
         Self::new(&widths, Vec::new(), context, device)
     }
 
-    /// From `dim` numbers to `each` for every one of them, which depend on the numbers before it alone (Germain et al.
-    /// 2015, MADE).
+    /// From `dim` numbers, of each of which `seen` are looked at, to `each` for every one of them, which depend on the numbers
+    /// before it alone (Germain et al. 2015, MADE).
     ///
     /// Unit j of a hidden layer of width n sees the first j dim / n numbers, rounded down. So the units are sorted by what
     /// they see, and some see the context alone: the first number's parameters depend on it too.
     pub fn autoregressive(
         dim: usize,
-        each: usize,
+        [seen, each]: [usize; 2],
         context: Option<usize>,
         hidden: &[usize],
         device: &Device,
     ) -> Self {
-        let widths: Vec<usize> = [&[dim], hidden, &[dim * each]].concat();
+        let widths: Vec<usize> = [&[dim * seen], hidden, &[dim * each]].concat();
         // A number i counts as seeing i + 1 numbers, the parameters of number i see those of units that see i at most.
-        let inputs: Vec<usize> = (1..=dim).collect();
+        let inputs: Vec<usize> = (0..dim * seen).map(|i| i / seen + 1).collect();
         let outputs: Vec<usize> = (0..dim * each).map(|i| i / each).collect();
         let hidden = hidden
             .iter()
@@ -161,7 +161,7 @@ impl BoundNetwork {
         let of_rest = rest
             .iter()
             .flat_map(|(weight, bias)| [turned(weight), bias.clone()]);
-        let [dim, _] = weight.dims();
+        let [inputs, _] = weight.dims();
         Parameters {
             first: match &self.of_context {
                 Some(of_context) => of_context.clone(),
@@ -169,7 +169,7 @@ impl BoundNetwork {
             },
             weights: Tensor::cat([turned(weight)].into_iter().chain(of_rest).collect(), 0),
             masked: Masked {
-                dim,
+                dim: inputs / map.seen(),
                 hidden: rest.iter().map(|(weight, _)| weight.dims()[0]).collect(),
                 map,
             },

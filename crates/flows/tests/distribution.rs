@@ -10,8 +10,9 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 use burn_flows::{
-    CouplingConfig, DiagonalGaussian, Flow, FlowConfig, FlowDistribution, PartConfig, Planar,
-    PlanarConfig, PlanarConstraint, ScalarMap, SylvesterBasis, SylvesterConfig,
+    CouplingConfig, DiagonalGaussian, Flow, FlowConfig, FlowDistribution, PartConfig,
+    PermutationConfig, Planar, PlanarConfig, PlanarConstraint, ScalarMap, SylvesterBasis,
+    SylvesterConfig,
 };
 use support::{assert_close, tensor, uniform, values};
 
@@ -277,6 +278,25 @@ fn what_is_no_flow_is_refused_by_part() {
         (
             two(PartConfig::Inverse(Box::new(sylvester(3)))),
             "part 2 of the flow: 3 orthonormal",
+        ),
+        (
+            two(coupling(vec![], ScalarMap::CircularSpline(501))),
+            "part 2 of the flow: 501 bins",
+        ),
+        (
+            two(coupling(vec![], ScalarMap::CircularSpline(4))),
+            "part 2 of the flow: it takes angles, but those before it any numbers",
+        ),
+        (
+            FlowConfig::new(
+                2,
+                vec![
+                    coupling(vec![], ScalarMap::CircularSpline(4)),
+                    PermutationConfig::Reverse.into(),
+                    PartConfig::Inverse(Box::new(coupling(vec![], affine))),
+                ],
+            ),
+            "part 3 of the flow: it takes any numbers, but those before it angles",
         ),
         (
             FlowConfig::coupling(1, 1, affine, &[]),

@@ -139,11 +139,14 @@ impl OfLibrary {
         let map = match self.kind.as_str() {
             "affine" => Some(ScalarMap::Affine),
             "spline" | "inverse-spline" => Some(ScalarMap::Spline((self.raw.len() + 1) / 3)),
+            "circular" | "inverse-circular" => Some(ScalarMap::CircularSpline(self.raw.len() / 3)),
             _ => None,
         };
         let of_number = map.map(|map| self.one_number(map, dtype, &device));
         let end = match (&of_number, self.kind.as_str()) {
-            (Some(flow), "inverse-spline") => flow.inverse(points.clone(), None),
+            (Some(flow), "inverse-spline" | "inverse-circular") => {
+                flow.inverse(points.clone(), None)
+            }
             (Some(flow), _) => flow.forward(points.clone(), None),
             (None, kind) => {
                 let raw = raw.clone();

@@ -3,7 +3,7 @@
 
     pip install normflows nflows zuko && python3 golden_libraries.py > golden_libraries.json
 
-Planar and radial layers of normflows; reflections and rational-quadratic splines, in both directions, of nflows; affine maps of
+Planar and radial layers and circular splines of normflows; reflections and rational-quadratic splines, in both directions, of nflows; affine maps of
 zuko; and van den Berg et al. (2018), eq. 13, on the coordinates, with the determinant of autograd's own Jacobian. The gradients are
 those of a weighted sum of values and log-determinants, in points and raw parameters.
 """
@@ -13,7 +13,8 @@ import math
 import torch
 from nflows.transforms.orthogonal import HouseholderSequence
 from nflows.transforms.splines.rational_quadratic import unconstrained_rational_quadratic_spline
-from normflows.flows import Planar, Radial
+from normflows.flows import PeriodicShift, Planar, Radial
+from normflows.utils.splines import unconstrained_rational_quadratic_spline as circular_spline
 from torch.func import functional_call
 from torch.nn.functional import softplus
 from zuko.transforms import MonotonicAffineTransform
@@ -56,6 +57,24 @@ def inverse_spline(y, raw):
     return spline(y, raw, inverse=True)
 
 
+def circular(x, raw, inverse=False):
+    bins = len(raw) // 3
+    widths, heights, slopes = torch.split(raw[:-1], [bins, bins, bins])
+    slopes = slopes + math.log(math.exp(1 - 1e-3) - 1)
+    parts = [part.expand(*x.shape, -1) for part in (widths, heights, slopes)]
+    phase = PeriodicShift([0], bound=math.pi, shift=raw[-1])
+    if inverse:
+        x, _ = phase.inverse(x)
+    y, log_slope = circular_spline(x, *parts, inverse=inverse, tails="circular", tail_bound=math.pi)
+    if not inverse:
+        y, _ = phase(y)
+    return y, log_slope[:, 0]
+
+
+def inverse_circular(y, raw):
+    return circular(y, raw, inverse=True)
+
+
 def triangular(z, raw):
     d = z.shape[1]
     square, diagonal, b = raw[: d * d].reshape(d, d), raw[d * d : d * d + d], raw[d * d + d :]
@@ -75,6 +94,7 @@ def column(text):
 
 PLANE = [[0.3, -1.2, 0.8], [-0.5, 0.25, 2.0], [0.0, 0.0, 0.0], [4.0, -3.0, 1.5]]
 WIDE = "0.5 -1 2 -0.3  1 0.25 -0.75 0.6  0.4 -1.5 0.2"
+ROUND = "0.5 -1 2 -0.3  1 0.25 -0.75 0.6  0.7 0.4 -1.5 0.2  2.5"
 CASES = {
     "planar of normflows": ("planar", planar, PLANE, "0.9 -1.1 0.4  1.5 0.7 -0.6  0.2"),
     "planar of normflows, w·u < -1": ("planar", planar, PLANE, "-1.9 -1.1 1.4  1.5 0.7 -0.6  -0.4"),
@@ -90,6 +110,14 @@ CASES = {
         column("-4.9 -3.5 -1.25 0.01 2.2 4.7 5.5 -7"),
         WIDE,
     ),
+    "circular spline of normflows": ("circular", circular, column("-3.1 -2.2 -1.25 0.01 0.7 2.9 3.14"), ROUND),
+    "circular spline of normflows, inverse": (
+        "inverse-circular",
+        inverse_circular,
+        column("-3.1 -2.2 -1.25 0.01 0.7 2.9 3.14"),
+        ROUND,
+    ),
+    "circular spline of normflows, one bin": ("circular", circular, column("-3 -1 2.5"), "0 0 1.5 -4"),
     "Sylvester by autograd": (
         "triangular",
         triangular,

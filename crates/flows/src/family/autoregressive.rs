@@ -1,5 +1,6 @@
 //! Autoregressive layers: inverse autoregressive flows (Kingma et al. 2016) as they stand, masked autoregressive flows
-//! (Papamakarios et al. 2017) the other way round, with affine maps or splines (Durkan et al. 2019).
+//! (Papamakarios et al. 2017) the other way round, with affine maps or splines (Durkan et al. 2019), of angles too (Rezende et al.
+//! 2020).
 //!
 //! Each coordinate goes through a monotone map of one number whose parameters a masked network (MADE) makes of the
 //! coordinates before it, and of a context if there is one:
@@ -41,7 +42,8 @@ pub struct AutoregressiveConfig {
 impl AutoregressiveConfig {
     pub(crate) fn size(&self, dim: usize, context: Option<usize>) -> FlowSize {
         let outputs = dim.saturating_mul(self.map.parameters());
-        let widths = [&[dim], &self.hidden[..], &[outputs]].concat();
+        let inputs = dim.saturating_mul(self.map.seen());
+        let widths = [&[inputs], &self.hidden[..], &[outputs]].concat();
         FlowSize::of_network(&widths, context)
     }
 
@@ -57,8 +59,8 @@ impl AutoregressiveConfig {
         context: Option<usize>,
         device: &Device,
     ) -> Autoregressive {
-        let each = self.map.parameters();
-        let network = Network::autoregressive(dim, each, context, &self.hidden, device);
+        let numbers = [self.map.seen(), self.map.parameters()];
+        let network = Network::autoregressive(dim, numbers, context, &self.hidden, device);
         Autoregressive {
             conditioner: Conditioner::new(self.map, network),
         }
@@ -289,6 +291,7 @@ mod tests {
             ScalarMap::Additive,
             ScalarMap::Affine,
             ScalarMap::Spline(4),
+            ScalarMap::CircularSpline(4),
             ScalarMap::Sigmoidal(4),
         ];
         for (map, hidden) in maps.iter().flat_map(|map| {

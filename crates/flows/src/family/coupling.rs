@@ -1,4 +1,5 @@
-//! Coupling layers: NICE and RealNVP (Dinh et al. 2014, 2016), and neural spline flows (Durkan et al. 2019).
+//! Coupling layers: NICE and RealNVP (Dinh et al. 2014, 2016), and neural spline flows (Durkan et al. 2019), of angles too (Rezende
+//! et al. 2020).
 //!
 //! The first half of the coordinates stays; each of the others goes through a monotone map of one number whose parameters
 //! a network makes of the first half, and of a context if there is one:
@@ -39,7 +40,8 @@ pub struct CouplingConfig {
 impl CouplingConfig {
     pub(crate) fn size(&self, dim: usize, context: Option<usize>) -> FlowSize {
         let outputs = (dim - dim / 2).saturating_mul(self.map.parameters());
-        let widths = [&[dim / 2], &self.hidden[..], &[outputs]].concat();
+        let inputs = dim / 2 * self.map.seen();
+        let widths = [&[inputs], &self.hidden[..], &[outputs]].concat();
         FlowSize::of_network(&widths, context)
     }
 
@@ -55,7 +57,8 @@ impl CouplingConfig {
     pub(crate) fn init(&self, dim: usize, context: Option<usize>, device: &Device) -> Coupling {
         let kept = dim / 2;
         let outputs = (dim - kept) * self.map.parameters();
-        let network = Network::dense(kept, outputs, context, &self.hidden, device);
+        let inputs = kept * self.map.seen();
+        let network = Network::dense(inputs, outputs, context, &self.hidden, device);
         Coupling {
             conditioner: Conditioner::new(self.map, network),
         }
@@ -90,6 +93,7 @@ impl BoundCoupling {
             return Transformed::identity(points);
         }
         let kept = self.dim / 2;
+        let points = self.conditioner.map.reduced(points);
         let raw = (self.conditioner).raw(points.clone().slice_dim(1, 0..kept));
         (self.conditioner.map).apply(direction, points, kept, raw)
     }

@@ -15,22 +15,38 @@
 //! ξ = 2 s q / (h d_k - q e + √((h d_k - q e)² + 4 s q (h (s - d_k) + q e)))
 //! ```
 //!
-//! Parameters of a number: `bins` widths and `bins` heights (softmax), `bins - 1` slopes of the inner knots (softplus); the
-//! outer knots are the corners of the square, with slope 1, where the line y = x goes on. Zeros are equal bins with slope 1:
-//! the identity.
+//! Parameters of a number: `bins` widths and `bins` heights (softmax), and slopes of the knots (softplus). Zeros are equal bins with
+//! slope 1: the identity.
+//!
+//! **On the line** the spline lies on [-5, 5]². The outer knots are the corners, with slope 1, where the line y = x goes on;
+//! `bins - 1` slopes are those of the others.
+//!
+//! **On the circle** (Rezende, Papamakarios, Racanière, Albergo, Kanwar, Shanahan & Cranmer, *Normalizing Flows on Tori and
+//! Spheres*, 2020, section 2.1) it lies on [-π, π]², whose corners are one point of the circle: they share a slope, so that dy/dx
+//! goes on across ±π, and `bins` slopes are those of all knots but the last. The spline itself leaves ±π where it is; a phase φ,
+//! the last parameter, turns what comes of it:
+//!
+//! ```text
+//! f(θ) = spline(θ) + φ  modulo 2π
+//! ```
+//!
+//! What is handed on lies in [-π, π), in either direction.
 
-use burn::tensor::{Tensor, activation::softmax};
+use std::f64::consts::PI;
 
+use burn::tensor::{Bool, Tensor, activation::softmax};
+
+use super::{Domain, parameter};
 use crate::math::softplus;
-
-/// The spline lies on [-BOUND, BOUND]².
-pub const BOUND: f64 = 5.0;
 
 /// Least width and height, as a share of the whole, and least slope.
 pub const LEAST: f64 = 1e-3;
 
 /// ln(e^(1 - LEAST) - 1): where softplus is 1 - LEAST.
 pub const SLOPE_1: f64 = 0.539_742_417_236_952;
+
+/// A turn.
+pub const TURN: f64 = 2.0 * PI;
 
 pub(super) fn check(bins: usize) -> Result<(), String> {
     if (1..=500).contains(&bins) {
@@ -40,56 +56,141 @@ pub(super) fn check(bins: usize) -> Result<(), String> {
     Err(format!("{bins} bins: a spline has 1 to 500"))
 }
 
-pub(super) fn forward(x: Tensor<2>, raw: Tensor<3>, bins: usize) -> (Tensor<2>, Tensor<2>) {
-    let (inside, is_outside) = inside(&x);
-    let knots = Knots::new(raw, bins);
-    let bin = knots.bin_of(&knots.x, inside.clone());
-    let xi = (inside - bin.x) / bin.width.clone();
-    let s = bin.height.clone() / bin.width;
-    let (xi, around) = clamped(xi);
-    let c = s.clone()
-        + (bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0)) * around.clone();
-    let rise = s.clone() * xi.clone().square() + bin.left.clone() * around.clone();
-    let y = bin.y + bin.height * rise / c.clone();
-    let log_slope = log_slope(s, bin.left, bin.right, xi, around, c);
-    (
-        y.mask_where(is_outside.clone(), x),
-        log_slope.mask_fill(is_outside, 0.0),
-    )
+/// A spline of so many bins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spline {
+    pub bins: usize,
+    pub domain: Domain,
 }
 
-pub(super) fn inverse(y: Tensor<2>, raw: Tensor<3>, bins: usize) -> (Tensor<2>, Tensor<2>) {
-    let (inside, is_outside) = inside(&y);
-    let knots = Knots::new(raw, bins);
-    let bin = knots.bin_of(&knots.y, inside.clone());
-    let q = (inside - bin.y).clamp_min(0.0);
-    let s = bin.height.clone() / bin.width.clone();
-    let e = bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0);
-    let b = bin.height.clone() * bin.left.clone() - q.clone() * e.clone();
-    let a = bin.height * (s.clone() - bin.left.clone()) + q.clone() * e.clone();
-    let four_ac = s.clone() * q.clone() * a.mul_scalar(4.0);
-    // Of positive numbers but for rounding, which must not reach the root's infinite slope at 0.
-    let root = (b.clone().square() + four_ac).clamp_min(TINY).sqrt();
-    let xi = (s.clone() * q).mul_scalar(2.0) / (b + root);
-    let (xi, around) = clamped(xi);
-    let c = s.clone() + e * around.clone();
-    let x = bin.x + xi.clone() * bin.width;
-    let log_slope = log_slope(s, bin.left, bin.right, xi, around, c).neg();
-    (
-        x.mask_where(is_outside.clone(), y),
-        log_slope.mask_fill(is_outside, 0.0),
-    )
+impl Spline {
+    pub const fn line(bins: usize) -> Self {
+        let domain = Domain::Line;
+        Self { bins, domain }
+    }
+
+    pub const fn circle(bins: usize) -> Self {
+        let domain = Domain::Circle;
+        Self { bins, domain }
+    }
+
+    /// The bins lie on [-bound, bound]².
+    pub const fn bound(self) -> f64 {
+        match self.domain {
+            Domain::Line => 5.0,
+            Domain::Circle => PI,
+        }
+    }
+
+    /// The least width and height.
+    pub const fn least(self) -> f64 {
+        2.0 * self.bound() * LEAST
+    }
+
+    /// What the bins have of the whole beyond that.
+    pub const fn share(self) -> f64 {
+        2.0 * self.bound() * (1.0 - LEAST * self.bins as f64)
+    }
+
+    /// How many slopes are parameters.
+    pub const fn slopes(self) -> usize {
+        match self.domain {
+            Domain::Line => self.bins - 1,
+            Domain::Circle => self.bins,
+        }
+    }
+
+    /// y and ln dy/dx of each of `x: [rows, dim]`, by `raw: [rows, dim, parameters]`.
+    pub(super) fn forward(self, x: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        match self.domain {
+            Domain::Line => self.through_bins(x, raw),
+            Domain::Circle => {
+                let phase = parameter(&raw, 3 * self.bins);
+                let (y, log_slope) = self.through_bins(wrapped(x), raw);
+                (wrapped(y + phase), log_slope)
+            }
+        }
+    }
+
+    /// x and ln dx/dy of each of `y: [rows, dim]`.
+    pub(super) fn inverse(self, y: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        match self.domain {
+            Domain::Line => self.back_through_bins(y, raw),
+            Domain::Circle => {
+                let phase = parameter(&raw, 3 * self.bins);
+                let (x, log_slope) = self.back_through_bins(wrapped(y - phase), raw);
+                (wrapped(x), log_slope)
+            }
+        }
+    }
+
+    fn through_bins(self, x: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        let (inside, is_outside) = self.inside(&x);
+        let knots = Knots::new(raw, self);
+        let bin = knots.bin_of(&knots.x, inside.clone());
+        let xi = (inside - bin.x) / bin.width.clone();
+        let s = bin.height.clone() / bin.width;
+        let (xi, around) = clamped(xi);
+        let c = s.clone()
+            + (bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0)) * around.clone();
+        let rise = s.clone() * xi.clone().square() + bin.left.clone() * around.clone();
+        let y = bin.y + bin.height * rise / c.clone();
+        let log_slope = log_slope(s, bin.left, bin.right, xi, around, c);
+        (
+            y.mask_where(is_outside.clone(), x),
+            log_slope.mask_fill(is_outside, 0.0),
+        )
+    }
+
+    fn back_through_bins(self, y: Tensor<2>, raw: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        let (inside, is_outside) = self.inside(&y);
+        let knots = Knots::new(raw, self);
+        let bin = knots.bin_of(&knots.y, inside.clone());
+        let q = (inside - bin.y).clamp_min(0.0);
+        let s = bin.height.clone() / bin.width.clone();
+        let e = bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0);
+        let b = bin.height.clone() * bin.left.clone() - q.clone() * e.clone();
+        let a = bin.height * (s.clone() - bin.left.clone()) + q.clone() * e.clone();
+        let four_ac = s.clone() * q.clone() * a.mul_scalar(4.0);
+        // Of positive numbers but for rounding, which must not reach the root's infinite slope at 0.
+        let root = (b.clone().square() + four_ac).clamp_min(TINY).sqrt();
+        let xi = (s.clone() * q).mul_scalar(2.0) / (b + root);
+        let (xi, around) = clamped(xi);
+        let c = s.clone() + e * around.clone();
+        let x = bin.x + xi.clone() * bin.width;
+        let log_slope = log_slope(s, bin.left, bin.right, xi, around, c).neg();
+        (
+            x.mask_where(is_outside.clone(), y),
+            log_slope.mask_fill(is_outside, 0.0),
+        )
+    }
+
+    /// The numbers, 0 where they are outside: what a mask discards still takes part in the gradient.
+    fn inside(self, x: &Tensor<2>) -> (Tensor<2>, Tensor<2, Bool>) {
+        let size = x.clone().abs();
+        let is_inside = match self.domain {
+            Domain::Line => size.lower_elem(self.bound()),
+            Domain::Circle => size.lower_equal_elem(self.bound()),
+        };
+        // Not "greater than": a NaN is outside, and stays what it is.
+        let is_outside = is_inside.bool_not();
+        (x.clone().mask_fill(is_outside.clone(), 0.0), is_outside)
+    }
+}
+
+/// The same angles in [-π, π).
+pub(super) fn wrapped(x: Tensor<2>) -> Tensor<2> {
+    let at = x.clone().detach();
+    let turns = at.clone().mul_scalar(TURN.recip()).add_scalar(0.5).floor();
+    // Rounding may have counted a turn too many, or one too few.
+    let rest = at - turns.clone().mul_scalar(TURN);
+    let one_if = |is: Tensor<2, Bool>| is.float().cast(x.dtype());
+    let turns = turns + one_if(rest.clone().greater_equal_elem(PI)) - one_if(rest.lower_elem(-PI));
+    x.clone() - turns.mul_scalar(TURN)
 }
 
 /// Far below the square of the least h d.
 pub const TINY: f64 = 1e-24;
-
-/// The numbers, 0 where they are outside: what a mask discards still takes part in the gradient.
-fn inside(x: &Tensor<2>) -> (Tensor<2>, Tensor<2, burn::tensor::Bool>) {
-    // Not "greater than": a NaN is outside, and stays what it is.
-    let is_outside = x.clone().abs().lower_elem(BOUND).bool_not();
-    (x.clone().mask_fill(is_outside.clone(), 0.0), is_outside)
-}
 
 /// ξ between 0 and 1, and ξ (1 - ξ).
 fn clamped(xi: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
@@ -135,31 +236,36 @@ struct Bin {
 }
 
 impl Knots {
-    fn new(raw: Tensor<3>, bins: usize) -> Self {
-        let share = 1.0 - LEAST * bins as f64;
+    fn new(raw: Tensor<3>, spline: Spline) -> Self {
+        let bins = spline.bins;
         let lengths = |raw: Tensor<3>| {
             softmax(raw, 2)
-                .mul_scalar(2.0 * BOUND * share)
-                .add_scalar(2.0 * BOUND * LEAST)
+                .mul_scalar(spline.share())
+                .add_scalar(spline.least())
         };
         let width = lengths(raw.clone().slice_dim(2, 0..bins));
         let height = lengths(raw.clone().slice_dim(2, bins..2 * bins));
         let starts = |lengths: &Tensor<3>| lengths.clone().cumsum(2) - lengths.clone();
-        let inner = softplus(
-            raw.clone()
-                .slice_dim(2, 2 * bins..3 * bins - 1)
-                .add_scalar(SLOPE_1),
-        )
-        .add_scalar(LEAST);
-        let [rows, dim, _] = raw.dims();
-        let one = Tensor::ones([rows, dim, 1], (&raw.device(), raw.dtype()));
+        let slopes = 2 * bins..2 * bins + spline.slopes();
+        let slopes =
+            softplus(raw.clone().slice_dim(2, slopes).add_scalar(SLOPE_1)).add_scalar(LEAST);
+        // Those of all knots.
+        let slopes = match spline.domain {
+            Domain::Line => {
+                let [rows, dim, _] = raw.dims();
+                let one = Tensor::ones([rows, dim, 1], (&raw.device(), raw.dtype()));
+                vec![one.clone(), slopes, one]
+            }
+            Domain::Circle => vec![slopes.clone(), slopes.slice_dim(2, 0..1)],
+        };
+        let slopes = Tensor::cat(slopes, 2);
         Self {
-            x: starts(&width).sub_scalar(BOUND),
-            y: starts(&height).sub_scalar(BOUND),
+            x: starts(&width).sub_scalar(spline.bound()),
+            y: starts(&height).sub_scalar(spline.bound()),
             width,
             height,
-            left: Tensor::cat(vec![one.clone(), inner.clone()], 2),
-            right: Tensor::cat(vec![inner, one], 2),
+            left: slopes.clone().slice_dim(2, 0..bins),
+            right: slopes.slice_dim(2, 1..bins + 1),
         }
     }
 

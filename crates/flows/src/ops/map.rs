@@ -12,7 +12,7 @@ mod walk;
 /// An expression of the formulas that a map is, of whichever type they are.
 macro_rules! by_formulas {
     ($map:expr, $formulas:ident => $expression:expr) => {{
-        use $crate::ops::map::{affine, sigmoidal, spline};
+        use $crate::ops::map::{affine, sigmoidal};
         match $map {
             $crate::ScalarMap::Additive => {
                 let $formulas = affine::Additive;
@@ -23,7 +23,11 @@ macro_rules! by_formulas {
                 $expression
             }
             $crate::ScalarMap::Spline(bins) => {
-                let $formulas = spline::Spline { bins };
+                let $formulas = $crate::map::spline::Spline::line(bins);
+                $expression
+            }
+            $crate::ScalarMap::CircularSpline(bins) => {
+                let $formulas = $crate::map::spline::Spline::circle(bins);
                 $expression
             }
             $crate::ScalarMap::Sigmoidal(units) => {
@@ -232,16 +236,22 @@ impl Sizes {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
+    use std::f64::consts::TAU;
+
     use burn::tensor::{DType, Device, TensorData};
 
     use super::*;
+    use crate::map::Domain;
 
-    const MAPS: [ScalarMap; 7] = [
+    const MAPS: [ScalarMap; 10] = [
         ScalarMap::Additive,
         ScalarMap::Affine,
         ScalarMap::Spline(1),
         ScalarMap::Spline(2),
         ScalarMap::Spline(8),
+        ScalarMap::CircularSpline(1),
+        ScalarMap::CircularSpline(2),
+        ScalarMap::CircularSpline(8),
         ScalarMap::Sigmoidal(1),
         ScalarMap::Sigmoidal(5),
     ];
@@ -376,12 +386,22 @@ mod tests {
     /// Knots belong to two bins, which agree on all but what lies beyond.
     #[test]
     fn at_the_knots_of_a_spline_its_bins_agree() {
-        for direction in DIRECTIONS {
-            let mut case = Case::new(ScalarMap::Spline(4), direction, [5, 1, 0]);
-            // Equal bins, of other slopes at each knot.
-            case.points = vec![-2.5, 0.0, 2.5, -4.999_999_5, 4.999_999_5];
-            for raw in case.raw.chunks_mut(11) {
+        let round = (ScalarMap::CircularSpline(4), std::f32::consts::PI);
+        for (direction, (map, end)) in (DIRECTIONS.into_iter())
+            .flat_map(|direction| [(ScalarMap::Spline(4), 5.0), round].map(|map| (direction, map)))
+        {
+            let mut case = Case::new(map, direction, [5, 1, 0]);
+            // Equal bins, of other slopes at each knot, and no phase.
+            case.points = vec![
+                -end / 2.0,
+                0.0,
+                end / 2.0,
+                f32::next_up(-end),
+                f32::next_down(end),
+            ];
+            for raw in case.raw.chunks_mut(map.parameters()) {
                 raw[..8].fill(0.0);
+                raw.iter_mut().skip(12).for_each(|phase| *phase = 0.0);
             }
             let by_tensors = ScalarMap::apply_by_tensor_operations;
             let exact = case.run(&Device::flex(), DType::F64, by_tensors);
@@ -389,9 +409,14 @@ mod tests {
                 let fused = case.run(&device, DType::F32, ScalarMap::apply);
                 for i in 0..2 {
                     for (got, exact) in fused[i].iter().zip(&exact[i]) {
+                        let off = got - exact;
+                        let off = match map.domain() {
+                            Domain::Line => off,
+                            Domain::Circle => off - TAU * (off / TAU).round(),
+                        };
                         // Some roundings of 5, and of a slope's logarithm.
                         assert!(
-                            (got - exact).abs() < 4e-6,
+                            off.abs() < 4e-6,
                             "{} at a knot, {direction:?} on {device:?}: {got}, not {exact}",
                             RESULTS[i],
                         );
@@ -405,10 +430,14 @@ mod tests {
     #[test]
     fn what_is_no_number_is_the_same_everywhere() {
         let mut lost = Vec::new();
-        // One bin is the identity, and one sigmoid has all the weight, whatever the parameter: a driver may see that and not look
+        // One bin has all the length, and one sigmoid has all the weight, whatever the parameter: a driver may see that and not look
         // at it.
-        let of_several =
-            |map: &ScalarMap| !matches!(map, ScalarMap::Spline(1) | ScalarMap::Sigmoidal(1));
+        let of_several = |map: &ScalarMap| {
+            !matches!(
+                map,
+                ScalarMap::Spline(1) | ScalarMap::CircularSpline(1) | ScalarMap::Sigmoidal(1)
+            )
+        };
         for (map, direction) in maps_and_directions().filter(|(map, _)| of_several(map)) {
             // Inside of a spline and outside; the middle row has the NaN.
             for (x, place) in [1.0, 7.0]

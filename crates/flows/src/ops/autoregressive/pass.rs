@@ -67,12 +67,14 @@ fn solve_by<M: Formulas>(map: M, packed: &mut [f32], row: usize, y: &[f32], netw
     let mut units = network.units(row, rows);
     let mut scratch = vec![[0.0; LANES]; map.scratch()];
     let mut z = vec![[0.0; LANES]; dim];
+    let mut seen = vec![[0.0; LANES]; dim * network.map.seen()];
     let mut log_det = [0.0; LANES];
     for i in 0..dim {
-        network.advance(&mut units, &z, i);
-        let theta = network.outputs(&mut units, &z, i);
+        network.advance(&mut units, &seen, i);
+        let theta = network.outputs(&mut units, &seen, i);
         let (start, log_slope) = map.value(Direction::Inverse, &y[i], theta, &mut scratch);
         z[i] = start;
+        map.see(&start, &mut seen[network.of(i)]);
         for lane in 0..LANES {
             log_det[lane] += log_slope[lane];
         }
@@ -94,9 +96,12 @@ fn transposed_solve_by<M: Formulas>(
     let rows = lambda.len() / dim;
     let z = gathered(&z[row * dim..][..rows * dim], dim);
     let mut of_z = gathered(&grad[row * dim..][..rows * dim], dim);
+    let mut seen = vec![[0.0; LANES]; dim * network.map.seen()];
+    let mut of_seen = seen.clone();
     let mut units = network.units(row, rows);
     for i in 0..dim {
-        network.advance(&mut units, &z, i);
+        network.advance(&mut units, &seen, i);
+        map.see(&z[i], &mut seen[network.of(i)]);
     }
     let mut of_units: Vec<Vec<Lanes>> = (units.hidden.iter())
         .map(|layer| vec![[0.0; LANES]; layer.len()])
@@ -104,7 +109,11 @@ fn transposed_solve_by<M: Formulas>(
     let mut of_theta = vec![[0.0; LANES]; network.map.parameters()];
     let mut scratch = vec![[0.0; LANES]; map.scratch()];
     for i in (0..dim).rev() {
-        let theta = network.outputs(&mut units, &z, i);
+        let back = map.of_seen(&seen[network.of(i)], &of_seen[network.of(i)]);
+        for lane in 0..LANES {
+            of_z[i][lane] += back[lane];
+        }
+        let theta = network.outputs(&mut units, &seen, i);
         // What comes back through the inverse of this number's map: λ_i, and -λ_i ∂f_i/∂θ_i.
         of_z[i] = map.gradient(
             Direction::Inverse,
@@ -114,7 +123,7 @@ fn transposed_solve_by<M: Formulas>(
             &mut of_theta,
             &mut scratch,
         );
-        network.retreat(&units, &of_theta, &mut of_units, &mut of_z, i);
+        network.retreat(&units, &of_theta, &mut of_units, &mut of_seen, i);
     }
     scatter(&of_z, lambda);
 }
@@ -150,7 +159,7 @@ struct Units {
 impl<'a> Network<'a> {
     fn new(first: &'a [f32], mut numbers: &'a [f32], masked: &Masked) -> Self {
         let outputs = masked.dim * masked.map.parameters();
-        let mut inputs = masked.dim;
+        let mut inputs = masked.dim * masked.map.seen();
         let mut take = |n: usize| {
             let (taken, rest) = numbers.split_at(n);
             numbers = rest;
@@ -199,11 +208,17 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// What is seen of coordinate i.
+    #[inline(always)]
+    fn of(&self, i: usize) -> Range<usize> {
+        i * self.map.seen()..(i + 1) * self.map.seen()
+    }
+
     /// How many of a layer's inputs see i coordinates at most: they are the first.
     #[inline(always)]
     fn seen(&self, layer: usize, i: usize) -> usize {
         match layer {
-            0 => i,
+            0 => i * self.map.seen(),
             _ => units_that_see(i, self.dim, self.layers[layer].inputs),
         }
     }
@@ -220,10 +235,10 @@ impl<'a> Network<'a> {
 
     /// Computes the hidden units that see i coordinates, whose numbers are known.
     #[inline(always)]
-    fn advance(&self, units: &mut Units, z: &[Lanes], i: usize) {
+    fn advance(&self, units: &mut Units, numbers: &[Lanes], i: usize) {
         for (l, layer) in self.layers[..self.layers.len() - 1].iter().enumerate() {
             let (before, here) = units.hidden.split_at_mut(l);
-            let from = before.last().map_or(z, Vec::as_slice);
+            let from = before.last().map_or(numbers, Vec::as_slice);
             let (at, seen) = (self.at(l, i), self.seen(l, i));
             let to = &mut here[0][at.clone()];
             layer.products(at, &units.first, &from[..seen], to);
@@ -237,9 +252,9 @@ impl<'a> Network<'a> {
 
     /// The parameters of number i.
     #[inline(always)]
-    fn outputs<'u>(&self, units: &'u mut Units, z: &[Lanes], i: usize) -> &'u [Lanes] {
+    fn outputs<'u>(&self, units: &'u mut Units, numbers: &[Lanes], i: usize) -> &'u [Lanes] {
         let l = self.layers.len() - 1;
-        let from = units.hidden.last().map_or(z, Vec::as_slice);
+        let from = units.hidden.last().map_or(numbers, Vec::as_slice);
         let parameters = self.map.parameters();
         let at = i * parameters..(i + 1) * parameters;
         self.layers[l].products(at, &units.first, &from[..self.seen(l, i)], &mut units.theta);
@@ -254,12 +269,14 @@ impl<'a> Network<'a> {
         units: &Units,
         of_theta: &[Lanes],
         of_units: &mut [Vec<Lanes>],
-        of_z: &mut [Lanes],
+        of_numbers: &mut [Lanes],
         i: usize,
     ) {
         let l = self.layers.len() - 1;
         let parameters = self.map.parameters();
-        let to = of_units.last_mut().map_or(&mut *of_z, Vec::as_mut_slice);
+        let to = of_units
+            .last_mut()
+            .map_or(&mut *of_numbers, Vec::as_mut_slice);
         let at = i * parameters..(i + 1) * parameters;
         self.layers[l].transposed(at, of_theta, &mut to[..self.seen(l, i)]);
         for l in (0..l).rev() {
@@ -271,7 +288,9 @@ impl<'a> Network<'a> {
                     of_unit[lane] = if unit[lane] > 0.0 { of_unit[lane] } else { 0.0 };
                 }
             }
-            let to = before.last_mut().map_or(&mut *of_z, Vec::as_mut_slice);
+            let to = before
+                .last_mut()
+                .map_or(&mut *of_numbers, Vec::as_mut_slice);
             self.layers[l].transposed(at, of_unit, &mut to[..seen]);
         }
     }

@@ -4,12 +4,27 @@
 //! With n = s ξ² + d_k ξ (1 - ξ) and m = d_k+1 ξ² + 2 s ξ (1 - ξ) + d_k (1 - ξ)², y = y_k + h n / c and
 //! ℓ = 2 ln s + ln m - 2 ln c.
 //!
+//! On the circle a phase is added to y, or subtracted before the bins are asked where y is, and angles go back to [-π, π).
+//!
 //! CubeCL reads plain arithmetic and plain `if`s as Rust does; exp and ln are not here, since each side has its own.
+
+use std::f32::consts::PI;
 
 #[cfg(feature = "cube")]
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use crate::map::spline::TINY;
+use crate::map::spline::{TINY, TURN};
+
+/// The same angle in [-π, π).
+#[cfg_attr(feature = "cube", cube)]
+#[inline(always)]
+pub fn wrapped(x: f32) -> f32 {
+    let turns = (x * (1.0 / TURN as f32) + 0.5).floor();
+    let rest = x - turns * TURN as f32;
+    // Rounding may have counted a turn too many, or one too few.
+    let rest = if rest >= PI { rest - TURN as f32 } else { rest };
+    if rest < -PI { rest + TURN as f32 } else { rest }
+}
 
 /// A bin, and the slopes at its knots; or the gradients of these.
 #[derive(Clone, Copy)]

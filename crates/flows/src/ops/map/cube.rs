@@ -21,15 +21,15 @@ use burn_cubecl::{
 use super::{
     MapBackwardOps, MapOps,
     affine::log_scale,
-    bin::{Bin, Place},
+    bin::{Bin, Place, wrapped},
     formulas::{forward_weights, inverse_weights},
     packed, unpacked,
 };
 use crate::{
     ScalarMap,
     map::{
-        Direction,
-        spline::{BOUND, LEAST, SLOPE_1},
+        Direction, Domain,
+        spline::{LEAST, SLOPE_1, Spline},
     },
     ops::kernel::{ROUNDS, UNITS, address_type, empty_like, sigmoid, softplus},
 };
@@ -205,7 +205,24 @@ fn value(
     match map {
         ScalarMap::Additive => additive(at, raw[theta], direction),
         ScalarMap::Affine => affine(at, raw[theta], raw[theta + 1], direction),
-        ScalarMap::Spline(bins) => spline(at, raw, theta, bins, direction),
+        ScalarMap::Spline(bins) => {
+            through_bins(at, raw, theta, comptime! { Spline::line(bins) }, direction)
+        }
+        ScalarMap::CircularSpline(bins) => {
+            let spline = comptime! { Spline::circle(bins) };
+            let phase = raw[theta + 3 * bins];
+            match direction {
+                Direction::Forward => {
+                    let (y, nats) = through_bins(wrapped(at), raw, theta, spline, direction);
+                    (wrapped(y + phase), nats)
+                }
+                Direction::Inverse => {
+                    let (x, nats) =
+                        through_bins(wrapped(at - phase), raw, theta, spline, direction);
+                    (wrapped(x), nats)
+                }
+            }
+        }
         ScalarMap::Sigmoidal(_) => comptime! { unreachable!("it has no kernel") },
     }
 }
@@ -236,7 +253,14 @@ fn gradient(
             of_raw[theta + 1] = g;
             of_input
         }
-        ScalarMap::Spline(bins) => spline_gradient(x, raw, theta, g, h, of_raw, bins, direction),
+        ScalarMap::Spline(bins) => {
+            let spline = comptime! { Spline::line(bins) };
+            spline_gradient(x, raw, theta, g, h, of_raw, spline, direction)
+        }
+        ScalarMap::CircularSpline(bins) => {
+            let spline = comptime! { Spline::circle(bins) };
+            spline_gradient(wrapped(x), raw, theta, g, h, of_raw, spline, direction)
+        }
         ScalarMap::Sigmoidal(_) => comptime! { unreachable!("it has no kernel") },
     }
 }
@@ -273,14 +297,14 @@ fn affine(at: f32, a: f32, t: f32, #[comptime] direction: Direction) -> (f32, f3
 }
 
 #[cube]
-fn spline(
+fn through_bins(
     at: f32,
     raw: &Tensor<f32>,
     theta: usize,
-    #[comptime] bins: usize,
+    #[comptime] spline: Spline,
     #[comptime] direction: Direction,
 ) -> (f32, f32) {
-    let found = find(at, raw, theta, bins, direction);
+    let found = find(at, raw, theta, spline, direction);
     let bin = found.bin;
     let (inside, nats) = match direction {
         Direction::Forward => {
@@ -292,7 +316,7 @@ fn spline(
             (bin.x_of(&place), -log_slope_at(&place))
         }
     };
-    let is_inside = is_inside(at);
+    let is_inside = is_inside(at, spline);
     (select(is_inside, inside, at), select(is_inside, nats, 0.0))
 }
 
@@ -304,13 +328,14 @@ fn spline_gradient(
     g: f32,
     h: f32,
     of_raw: &mut Tensor<f32>,
-    #[comptime] bins: usize,
+    #[comptime] spline: Spline,
     #[comptime] direction: Direction,
 ) -> f32 {
+    let bins = comptime! { spline.bins };
     // What is left out outside takes part in products with 0.
-    let is_inside = is_inside(x);
+    let is_inside = is_inside(x, spline);
     let inside = select(is_inside, x, 0.0);
-    let found = find(inside, raw, theta, bins, Direction::Forward);
+    let found = find(inside, raw, theta, spline, Direction::Forward);
     let (bin, index) = (found.bin, found.index);
     let place = bin.at_x(inside);
     let slope = select(is_inside, bin.slope(&place), 1.0);
@@ -318,19 +343,26 @@ fn spline_gradient(
     let (of_input, g, h) = weights(g, h, slope, slope_of_log, direction);
     let of = bin.gradient(&place, select(is_inside, g, 0.0), select(is_inside, h, 0.0));
 
-    lengths_gradient(raw, &found.widths, index, of.x, of.width, of_raw, bins);
-    lengths_gradient(raw, &found.heights, index, of.y, of.height, of_raw, bins);
-    for k in 0..bins - 1 {
-        // The knot at the right of bin k, and at the left of the next.
+    lengths_gradient(raw, &found.widths, index, of.x, of.width, of_raw, spline);
+    lengths_gradient(raw, &found.heights, index, of.y, of.height, of_raw, spline);
+    for k in 0..comptime! { spline.slopes() } {
         let at = theta + 2 * bins + k;
+        // The bins at the left and at the right of the knot with this slope.
+        let (left, right) = match comptime! { spline.domain } {
+            Domain::Line => (k, k + 1),
+            Domain::Circle => ((k + bins - 1) % bins, k),
+        };
         let mut of_slope = f32::new(0.0);
-        if index == k {
-            of_slope = of.right * sigmoid(raw[at] + SLOPE_1 as f32);
+        if index == left {
+            of_slope += of.right * sigmoid(raw[at] + SLOPE_1 as f32);
         }
-        if index == k + 1 {
-            of_slope = of.left * sigmoid(raw[at] + SLOPE_1 as f32);
+        if index == right {
+            of_slope += of.left * sigmoid(raw[at] + SLOPE_1 as f32);
         }
         of_raw[at] = of_slope;
+    }
+    if comptime! { spline.domain == Domain::Circle } {
+        of_raw[theta + 3 * bins] = g;
     }
     of_input
 }
@@ -379,25 +411,22 @@ impl Softmax {
     }
 }
 
-/// What the bins have of the whole beyond the least.
-const fn share(bins: usize) -> f32 {
-    (2.0 * BOUND * (1.0 - LEAST * bins as f64)) as f32
-}
-
 /// The bin by where `at` lies on one of the axes.
 #[cube]
 fn find(
     at: f32,
     raw: &Tensor<f32>,
     theta: usize,
-    #[comptime] bins: usize,
+    #[comptime] spline: Spline,
     #[comptime] direction: Direction,
 ) -> Found {
-    let least = comptime! { (2.0 * BOUND * LEAST) as f32 };
-    let share = comptime! { share(bins) };
+    let bins = comptime! { spline.bins };
+    let bound = comptime! { spline.bound() as f32 };
+    let least = comptime! { spline.least() as f32 };
+    let share = comptime! { spline.share() as f32 };
     let widths = Softmax::of(raw, theta, bins);
     let heights = Softmax::of(raw, theta + bins, bins);
-    let (mut x, mut y) = (f32::new(-BOUND as f32), f32::new(-BOUND as f32));
+    let (mut x, mut y) = (f32::new(-bound), f32::new(-bound));
     let mut index = 0_usize;
     let (mut bin_x, mut bin_y) = (f32::new(0.0), f32::new(0.0));
     let (mut bin_width, mut bin_height) = (f32::new(0.0), f32::new(0.0));
@@ -418,14 +447,22 @@ fn find(
         x += width;
         y += height;
     }
-    // The ends' slopes are 1.
     let slopes = theta + 2 * bins;
     let (mut left, mut right) = (f32::new(1.0), f32::new(1.0));
-    if index > 0 {
-        left = softplus(raw[slopes + index - 1] + SLOPE_1 as f32) + LEAST as f32;
-    }
-    if index < bins - 1 {
-        right = softplus(raw[slopes + index] + SLOPE_1 as f32) + LEAST as f32;
+    match comptime! { spline.domain } {
+        // The ends' slopes are 1.
+        Domain::Line => {
+            if index > 0 {
+                left = slope(raw[slopes + index - 1]);
+            }
+            if index < bins - 1 {
+                right = slope(raw[slopes + index]);
+            }
+        }
+        Domain::Circle => {
+            left = slope(raw[slopes + index]);
+            right = slope(raw[slopes + (index + 1) % bins]);
+        }
     }
     Found {
         index,
@@ -452,9 +489,10 @@ fn lengths_gradient(
     before: f32,
     here: f32,
     of_raw: &mut Tensor<f32>,
-    #[comptime] bins: usize,
+    #[comptime] spline: Spline,
 ) {
-    let share = comptime! { share(bins) };
+    let bins = comptime! { spline.bins };
+    let share = comptime! { spline.share() as f32 };
     let mut sum = f32::new(0.0);
     for k in 0..bins {
         let of_length = select(index > k, before, select(index == k, here, 0.0)) * share;
@@ -466,14 +504,24 @@ fn lengths_gradient(
     }
 }
 
+/// The slope of a knot.
+#[cube]
+fn slope(raw: f32) -> f32 {
+    softplus(raw + SLOPE_1 as f32) + LEAST as f32
+}
+
 /// ℓ
 #[cube]
 fn log_slope_at(place: &Place) -> f32 {
     place.m.ln() + 2.0 * (place.s / place.c).ln()
 }
 
-/// Not "at most the bound": a NaN is outside, and stays what it is.
+/// A NaN is not inside, and stays what it is.
 #[cube]
-fn is_inside(x: f32) -> bool {
-    x.abs() < BOUND as f32
+fn is_inside(x: f32, #[comptime] spline: Spline) -> bool {
+    let bound = comptime! { spline.bound() as f32 };
+    match comptime! { spline.domain } {
+        Domain::Line => x.abs() < bound,
+        Domain::Circle => x.abs() <= bound,
+    }
 }

@@ -52,6 +52,18 @@ pub trait Formulas: Copy {
         of_theta: &mut [Lanes],
         scratch: &mut [Lanes],
     ) -> Lanes;
+
+    /// What a network sees of x: [`ScalarMap::seen`](crate::ScalarMap::seen) numbers.
+    #[inline(always)]
+    fn see(self, x: &Lanes, seen: &mut [Lanes]) {
+        seen[0] = *x;
+    }
+
+    /// The gradient of x, from that of what is seen of it.
+    #[inline(always)]
+    fn of_seen(self, _seen: &[Lanes], of_seen: &[Lanes]) -> Lanes {
+        of_seen[0]
+    }
 }
 
 /// The gradient of the input, and what ∂y/∂θ and ∂ℓ/∂θ are multiplied by, from g, h, y' and ∂ℓ/∂x.

@@ -1,25 +1,20 @@
 //! The rational-quadratic spline, whose equations stand in `map/spline.rs`, in lanes.
 //!
 //! A gradient goes back to the bin (`bin.rs`), and from it to all widths and heights: x_k is the sum of the widths before, and a
-//! softmax hands ∂L/∂p on as p_i (∂L/∂p_i - Σ p_j ∂L/∂p_j).
+//! softmax hands ∂L/∂p on as p_i (∂L/∂p_i - Σ p_j ∂L/∂p_j). The gradient of a phase is that of y.
 
 #![allow(clippy::needless_range_loop)] // Lanes go by their number.
 
 use burn_host::math::{exp, ln, sigmoid, softplus};
 
 use super::{
-    bin::{Bin, Place},
+    bin::{Bin, Place, wrapped},
     formulas::{Formulas, LANES, Lanes, weights},
 };
 use crate::map::{
-    Direction,
-    spline::{BOUND, LEAST, SLOPE_1},
+    Direction, Domain,
+    spline::{LEAST, SLOPE_1, Spline},
 };
-
-#[derive(Clone, Copy)]
-pub struct Spline {
-    pub bins: usize,
-}
 
 /// Which bin each lane is in.
 struct Bins {
@@ -28,16 +23,66 @@ struct Bins {
     y: Lanes,
     width: Lanes,
     height: Lanes,
-    /// What softplus makes the slopes of, where they are not those of the ends.
+    /// What softplus makes the slopes of, where they are not those of a line's ends.
     left: Lanes,
     right: Lanes,
 }
 
 impl Spline {
-    /// What the bins have of the whole beyond the least.
+    /// What the bins see of each number: of an angle that between -π and π, without the phase on the way back.
     #[inline(always)]
-    fn share(self) -> f32 {
-        (2.0 * BOUND * (1.0 - LEAST * self.bins as f64)) as f32
+    fn into_bins(self, direction: Direction, at: &Lanes, theta: &[Lanes]) -> Lanes {
+        let mut inside = *at;
+        if self.domain == Domain::Circle {
+            for lane in 0..LANES {
+                inside[lane] = match direction {
+                    Direction::Forward => wrapped(at[lane]),
+                    Direction::Inverse => wrapped(at[lane] - theta[3 * self.bins][lane]),
+                };
+            }
+        }
+        inside
+    }
+
+    /// What is handed on of what the bins make of each: of an angle that between -π and π, with the phase on the way there.
+    #[inline(always)]
+    fn out_of_bins(self, direction: Direction, value: &mut Lanes, theta: &[Lanes]) {
+        if self.domain == Domain::Circle {
+            for lane in 0..LANES {
+                value[lane] = match direction {
+                    Direction::Forward => wrapped(value[lane] + theta[3 * self.bins][lane]),
+                    Direction::Inverse => wrapped(value[lane]),
+                };
+            }
+        }
+    }
+
+    /// A NaN is not inside, and stays what it is.
+    #[inline(always)]
+    fn is_inside(self, x: f32) -> bool {
+        match self.domain {
+            Domain::Line => x.abs() < self.bound() as f32,
+            Domain::Circle => x.abs() <= self.bound() as f32,
+        }
+    }
+
+    /// The parameter of a knot's slope; any of those of a line's ends, which are not asked for.
+    #[inline(always)]
+    fn slope_of(self, knot: usize, theta: &[Lanes]) -> &Lanes {
+        let slope = match self.domain {
+            Domain::Line => knot.saturating_sub(1),
+            Domain::Circle => knot % self.bins,
+        };
+        &theta[(2 * self.bins + slope).min(theta.len() - 1)]
+    }
+
+    /// The bins at the left and at the right of the knot with a slope.
+    #[inline(always)]
+    fn beside(self, slope: usize) -> (usize, usize) {
+        match self.domain {
+            Domain::Line => (slope, slope + 1),
+            Domain::Circle => ((slope + self.bins - 1) % self.bins, slope),
+        }
     }
 
     /// The shares of widths and heights: two softmaxes.
@@ -79,8 +124,8 @@ impl Spline {
     /// The bin of each lane, by where `at` lies on one of the axes.
     #[inline(always)]
     fn bins(self, direction: Direction, at: &Lanes, theta: &[Lanes], shares: &[Lanes]) -> Bins {
-        let (least, share) = ((2.0 * BOUND * LEAST) as f32, self.share());
-        let start = [-(BOUND as f32); LANES];
+        let (least, share) = (self.least() as f32, self.share() as f32);
+        let start = [-(self.bound() as f32); LANES];
         let (mut x, mut y) = (start, start);
         let mut bins = Bins {
             index: [0.0; LANES],
@@ -91,11 +136,9 @@ impl Spline {
             left: [0.0; LANES],
             right: [0.0; LANES],
         };
-        // The ends' slopes are not asked for.
-        let slope = |inner: usize| &theta[(2 * self.bins + inner).min(theta.len() - 1)];
         for k in 0..self.bins {
             let (widths, heights) = (&shares[k], &shares[self.bins + k]);
-            let (left, right) = (slope(k.saturating_sub(1)), slope(k));
+            let (left, right) = (self.slope_of(k, theta), self.slope_of(k + 1, theta));
             for lane in 0..LANES {
                 let knot = match direction {
                     Direction::Forward => x[lane],
@@ -121,10 +164,14 @@ impl Spline {
 
 impl Bins {
     #[inline(always)]
-    fn bin(&self, lane: usize, last: f32) -> Bin {
+    fn bin(&self, lane: usize, spline: Spline) -> Bin {
+        let last = (spline.bins - 1) as f32;
         let slope = |raw: f32, is_end: bool| {
-            let inner = LEAST as f32 + softplus(raw + SLOPE_1 as f32);
-            if is_end { 1.0 } else { inner }
+            let free = LEAST as f32 + softplus(raw + SLOPE_1 as f32);
+            match spline.domain {
+                Domain::Line if is_end => 1.0,
+                Domain::Line | Domain::Circle => free,
+            }
         };
         Bin {
             x: self.x[lane],
@@ -143,12 +190,6 @@ fn log_slope_at(place: &Place) -> f32 {
     ln(place.m) + 2.0 * ln(place.s / place.c)
 }
 
-/// Not "at most the bound": a NaN is outside, and stays what it is.
-#[inline(always)]
-fn is_inside(x: f32) -> bool {
-    x.abs() < BOUND as f32
-}
-
 impl Formulas for Spline {
     #[inline(always)]
     fn scratch(self) -> usize {
@@ -164,11 +205,11 @@ impl Formulas for Spline {
         scratch: &mut [Lanes],
     ) -> (Lanes, Lanes) {
         self.shares(theta, scratch);
+        let at = &self.into_bins(direction, at, theta);
         let bins = self.bins(direction, at, theta, scratch);
-        let last = (self.bins - 1) as f32;
         let (mut value, mut log_slope) = (*at, [0.0; LANES]);
         for lane in 0..LANES {
-            let bin = bins.bin(lane, last);
+            let bin = bins.bin(lane, self);
             let (inside, nats) = match direction {
                 Direction::Forward => {
                     let place = bin.at_x(at[lane]);
@@ -179,10 +220,11 @@ impl Formulas for Spline {
                     (bin.x_of(&place), -log_slope_at(&place))
                 }
             };
-            let is_inside = is_inside(at[lane]);
+            let is_inside = self.is_inside(at[lane]);
             value[lane] = if is_inside { inside } else { at[lane] };
             log_slope[lane] = if is_inside { nats } else { 0.0 };
         }
+        self.out_of_bins(direction, &mut value, theta);
         (value, log_slope)
     }
 
@@ -198,13 +240,13 @@ impl Formulas for Spline {
     ) -> Lanes {
         let (shares, of_shares) = scratch.split_at_mut(2 * self.bins);
         self.shares(theta, shares);
+        let x = &self.into_bins(Direction::Forward, x, theta);
         // What is left out outside takes part in products with 0.
         let mut inside = *x;
         for x in &mut inside {
-            *x = if is_inside(*x) { *x } else { 0.0 };
+            *x = if self.is_inside(*x) { *x } else { 0.0 };
         }
         let bins = self.bins(Direction::Forward, &inside, theta, shares);
-        let last = (self.bins - 1) as f32;
         let mut of_input = [0.0; LANES];
         let mut of = Bins {
             index: bins.index,
@@ -216,10 +258,10 @@ impl Formulas for Spline {
             right: [0.0; LANES],
         };
         for lane in 0..LANES {
-            let bin = bins.bin(lane, last);
+            let bin = bins.bin(lane, self);
             let place = bin.at_x(inside[lane]);
             let (slope, slope_of_log) = (bin.slope(&place), bin.slope_of_log(&place));
-            let is_inside = is_inside(x[lane]);
+            let is_inside = self.is_inside(x[lane]);
             let (slope, slope_of_log) = if is_inside {
                 (slope, slope_of_log)
             } else {
@@ -227,6 +269,9 @@ impl Formulas for Spline {
             };
             let (input, g, h) = weights(direction, g[lane], h[lane], slope, slope_of_log);
             of_input[lane] = input;
+            if self.domain == Domain::Circle {
+                of_theta[3 * self.bins][lane] = g;
+            }
             let (g, h) = if is_inside { (g, h) } else { (0.0, 0.0) };
 
             let of_bin = bin.gradient(&place, g, h);
@@ -243,7 +288,7 @@ impl Formulas for Spline {
                     let index = of.index[lane];
                     let here = if index == k as f32 { here[lane] } else { 0.0 };
                     let gradient = if index > k as f32 { before[lane] } else { here };
-                    of_shares[to][lane] = gradient * self.share();
+                    of_shares[to][lane] = gradient * self.share() as f32;
                 }
             }
         }
@@ -260,20 +305,46 @@ impl Formulas for Spline {
                 }
             }
         }
-        for (k, of_theta) in of_theta[2 * self.bins..].iter_mut().enumerate() {
+        for k in 0..self.slopes() {
+            let (left, right) = self.beside(k);
+            let of_theta = &mut of_theta[2 * self.bins + k];
             for lane in 0..LANES {
                 let index = of.index[lane];
-                let as_left = if index == (k + 1) as f32 {
+                let as_left = if index == right as f32 {
                     of.left[lane]
                 } else {
                     0.0
                 };
-                let as_right = if index == k as f32 {
+                let as_right = if index == left as f32 {
                     of.right[lane]
                 } else {
                     0.0
                 };
                 of_theta[lane] = as_left + as_right;
+            }
+        }
+        of_input
+    }
+
+    #[inline(always)]
+    fn see(self, x: &Lanes, seen: &mut [Lanes]) {
+        match self.domain {
+            Domain::Line => seen[0] = *x,
+            Domain::Circle => {
+                for lane in 0..LANES {
+                    (seen[1][lane], seen[0][lane]) = x[lane].sin_cos();
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn of_seen(self, seen: &[Lanes], of_seen: &[Lanes]) -> Lanes {
+        let mut of_input = of_seen[0];
+        if self.domain == Domain::Circle {
+            for lane in 0..LANES {
+                of_input[lane] =
+                    seen[0][lane] * of_seen[1][lane] - seen[1][lane] * of_seen[0][lane];
             }
         }
         of_input
