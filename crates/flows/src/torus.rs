@@ -11,7 +11,7 @@ use crate::{map::spline::TURN, math::widened};
 /// ln p(θ) = -dim ln 2π
 /// ```
 ///
-/// at any θ, since an angle is the same after a turn.
+/// at any θ, since an angle is the same after a turn (of numbers from 1e8 on `f32` has no digit of an angle).
 ///
 /// A density of two angles (Rezende et al., *Normalizing Flows on Tori and Spheres*, 2020):
 ///

@@ -64,7 +64,7 @@ fn by_tensor_operations<const D: usize>(
     bias: Tensor<D>,
 ) -> Tensor<2> {
     let ([rows, _], [_, outputs]) = (x.dims(), weight.dims());
-    let owners = owners(&bias, outputs);
+    let owners = owners(&bias);
     if owners == 1 {
         return burn::tensor::module::linear(x, weight, Some(bias.reshape([outputs])));
     }
@@ -97,14 +97,15 @@ pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
 fn check_bias<const D: usize>(x: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<D>) {
     let ([rows, _], [_, outputs]) = (x.dims(), weight.dims());
     let dims = bias.dims();
+    let owners = owners(bias);
     assert!(
-        dims.last() == Some(&outputs) && rows.is_multiple_of(owners(bias, outputs)),
+        dims.last() == Some(&outputs) && owners > 0 && rows.is_multiple_of(owners),
         "{rows} rows of {outputs} outputs take a bias [{outputs}] or [owners, {outputs}] of owners that divide them, got {dims:?}"
     );
 }
 
-fn owners<const D: usize>(bias: &Tensor<D>, outputs: usize) -> usize {
-    bias.shape().num_elements() / outputs.max(1)
+fn owners<const D: usize>(bias: &Tensor<D>) -> usize {
+    bias.dims()[..D - 1].iter().product()
 }
 
 #[backend_extension(

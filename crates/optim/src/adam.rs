@@ -61,7 +61,7 @@ impl Optimizer for Adam {
         });
         let time = last.time + 1;
         let rule = Rule::Adam(Step::new(*self, lr, time));
-        let keep = keep::<D>(lr, self.weight_decay);
+        let keep = keep(lr, self.weight_decay, &parameter);
         let (parameter, m, v) = update(
             rule,
             keep,

@@ -59,7 +59,7 @@ impl Optimizer for Adamax {
         });
         let time = last.time + 1;
         let rule = Rule::Adamax(Step::new(*self, lr, time));
-        let keep = keep::<D>(lr, self.weight_decay);
+        let keep = keep(lr, self.weight_decay, &parameter);
         let (parameter, m, u) = update(
             rule,
             keep,

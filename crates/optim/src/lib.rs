@@ -10,7 +10,8 @@
 //! # Weight decay
 //!
 //! Each takes a `weight_decay` λ, apart from the gradient (Loshchilov & Hutter, *Decoupled Weight Decay Regularization*,
-//! 2019): a step starts from (1 - lr λ) θ. Parameters of one dimension, which are biases, are left alone.
+//! 2019): a step starts from (1 - lr λ) θ. What has one row, a bias or the parameters that all points of a flow share, is left
+//! alone.
 //!
 //! ```
 //! use burn::{nn::LinearConfig, optim::GradientsParams, tensor::{Device, Tensor}};

@@ -68,7 +68,7 @@ impl Optimizer for RmsProp {
             None => (parameter.zeros_like(), parameter.zeros_like()),
         };
         let rule = Rule::RmsProp(Step { with: *self, lr });
-        let keep = keep::<D>(lr, self.weight_decay);
+        let keep = keep(lr, self.weight_decay, &parameter);
         let (parameter, square_avg, momentum) =
             update(rule, keep, parameter, gradient, square_avg, momentum);
         let state = RmsPropState {

@@ -23,13 +23,13 @@ pub enum Rule {
     Adamax(adamax::Step),
 }
 
-/// The share of a weight that a step starts from, 1 - lr λ.
-///
-/// All of it where a parameter has one dimension: such are biases, which no data make too large.
-pub fn keep<const D: usize>(lr: LearningRate, weight_decay: f32) -> f32 {
-    match D {
-        0 | 1 => 1.0,
-        _ => (1.0 - lr * f64::from(weight_decay)) as f32,
+/// The share of a parameter that a step starts from: 1 - lr λ of a matrix, and all of what has one row.
+pub fn keep<const D: usize>(lr: LearningRate, weight_decay: f32, parameter: &Tensor<D>) -> f64 {
+    let is_matrix = D > 1 && parameter.dims()[0] > 1;
+    if is_matrix {
+        1.0 - lr * f64::from(weight_decay)
+    } else {
+        1.0
     }
 }
 
@@ -42,7 +42,7 @@ pub trait UpdateOps: Backend {
     /// The new parameter and its two new states; all are `f32` and of one shape.
     fn update(
         rule: Rule,
-        keep: f32,
+        keep: f64,
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -53,7 +53,7 @@ pub trait UpdateOps: Backend {
 /// The new parameter, from this share of the old one, and its two new states.
 pub fn update<const D: usize>(
     rule: Rule,
-    keep: f32,
+    keep: f64,
     parameter: Tensor<D>,
     gradient: Tensor<D>,
     first: Tensor<D>,
@@ -107,7 +107,7 @@ macro_rules! on_the_host {
         impl UpdateOps for $backend {
             fn update(
                 rule: Rule,
-                keep: f32,
+                keep: f64,
                 parameter: FloatTensor<Self>,
                 gradient: FloatTensor<Self>,
                 first: FloatTensor<Self>,
@@ -128,12 +128,13 @@ on_the_host!(burn::backend::NdArray);
 /// itself is still held by the module that the step started from.
 fn in_place<B: Host>(
     rule: Rule,
-    keep: f32,
+    keep: f64,
     parameter: FloatTensor<B>,
     mut gradient: FloatTensor<B>,
     mut first: FloatTensor<B>,
     mut second: FloatTensor<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let keep = keep as f32;
     let slices = (
         &*B::elements(&parameter),
         B::elements_mut(&mut gradient),

@@ -103,6 +103,32 @@ fn decaying(weight_decay: f32) -> [ModuleOptimizer; 3] {
     ]
 }
 
+/// Of any float type: what a step takes is far below what `f32` tells from 1. What has one row stays.
+#[test]
+fn a_small_decay_is_there_in_doubles_and_none_of_a_row() {
+    let device = Device::flex().autodiff();
+    let dtype = DType::F64;
+    for rows in [3, 1] {
+        let weight = Tensor::<2>::ones([rows, 2], (&device, dtype));
+        let bias = Tensor::<1>::ones([1], (&device, dtype));
+        for mut optimizer in decaying(1e-5) {
+            let model = Model {
+                weight: Param::from_tensor(weight.clone()),
+                bias: Param::from_tensor(bias.clone()),
+            };
+            // Nothing to learn: a gradient of 0.
+            let loss = model.weight.val().mul_scalar(0.0).sum() + model.bias.val().mul_scalar(0.0);
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            let model = optimizer.step(LR, model, gradients);
+            let expected = if rows == 1 { 1.0 } else { 1.0 - 1e-7 };
+            for got in model.weight.val().into_data().iter::<f64>() {
+                // λ itself is of `f32`.
+                assert!((got - expected).abs() < 1e-13, "{got}, not {expected}");
+            }
+        }
+    }
+}
+
 /// 1 - lr λ of the old weight and the same step from there; all of a bias.
 #[test]
 fn a_decay_takes_its_share_of_weights_alone() {

@@ -73,12 +73,12 @@ impl Training {
         }
     }
 
-    /// Refuses a rate, the lowest of which is this multiple of it, that no type refuses.
+    /// Refuses rates, the lowest and the highest of which are these multiples of `lr`, that no type refuses.
     ///
     /// # Errors
     ///
     /// With the flag at fault and what it takes.
-    pub fn validate(&self, lowest: f64) -> Result<()> {
+    pub fn validate(&self, [lowest, highest]: [f64; 2]) -> Result<()> {
         ensure!(
             self.lr.is_finite() && (self.lr * lowest) as f32 > 0.0,
             "--lr {}: the learning rate is a positive number that f32 has",
@@ -86,18 +86,17 @@ impl Training {
         );
         ensure!(
             self.devices.len() <= self.batch_size.get(),
-            "--batch-size {}: {} devices share a batch, which has an item for each at least",
+            "--batch-size {}: {} devices share a batch, so that it takes an item for each",
             self.batch_size,
             self.devices.len()
         );
         if let Some(decay) = self.weight_decay {
-            let share = self.lr * decay;
+            let rate = self.lr * highest;
             ensure!(
-                decay >= 0.0 && share < 1.0,
-                "--weight-decay {decay}: a step takes the rate times this from each weight, {share} of it at --lr {}; give a \
-                 number from 0 to below {}",
-                self.lr,
-                self.lr.recip()
+                decay >= 0.0 && rate * decay < 1.0,
+                "--weight-decay {decay}: a step takes the rate, {rate} at most, times this from each weight; give a number from 0 \
+                 to below {}",
+                rate.recip()
             );
         }
         Ok(())

@@ -120,7 +120,7 @@ impl Task for DensityTask {
     type Batcher = PointBatcher;
 
     fn open(settings: DensitySettings) -> Result<Self> {
-        settings.training.validate(1.0)?;
+        settings.training.validate([1.0; 2])?;
         ensure!(
             settings.flow.layers > 0,
             "--layers 0: a density without layers has nothing to learn; the Gaussian is what `train evaluate` compares with"

@@ -142,7 +142,7 @@ impl Task for EnergyTask {
     type Batcher = NoiseBatcher;
 
     fn open(settings: EnergySettings) -> Result<Self> {
-        settings.training.validate(1.0)?;
+        settings.training.validate([1.0; 2])?;
         (settings.flow).validate(DIM, None, 2.0 * DIM as f64, "--flow and --layers")?;
         ensure!(
             !matches!(settings.anneal, Annealing::KlWarmUp { .. }),

@@ -169,6 +169,13 @@ impl<T: Task> Session<T> {
         let devices = plan.settings.training().open_devices()?;
         let mut task = T::open(plan.settings)?;
         task.settings_mut().make_saved()?;
+        let items = task.dataset(Role::Train).len();
+        ensure!(
+            devices.len() <= items,
+            "--devices: {} of them would share {items} {}s",
+            devices.len(),
+            T::Model::MEASURED.item
+        );
         plan.settings = task.settings().clone();
 
         // Nothing is written before all that the user gave is known to be good.
@@ -245,9 +252,8 @@ impl<T: Task> Session<T> {
         let loader = |role| {
             let (dataset, batcher) = (self.task.dataset(role), self.task.batcher(role));
             let (first, device) = (self.done + 1, self.device().clone());
-            Arc::new(EpochLoader::new(
-                dataset, batcher, role, batch_size, seed, first, device,
-            ))
+            let loader = EpochLoader::new(dataset, batcher, role, batch_size, seed, first, device);
+            Arc::new(loader.shared_among(self.devices.len()))
         };
         let mut training = SupervisedTraining::new(path, loader(Role::Train), loader(Role::Valid))
             .with_training_strategy(self.strategy().into());
@@ -286,10 +292,11 @@ impl<T: Task> Session<T> {
         device.seed(self.task.settings().training().seed);
         let device = device.autodiff();
         let (model, steps) = (self.task.model(&device), self.task.steps());
-        let mut watch = self.task.watch();
+        let devices = self.devices.len();
+        let mut watch = self.task.watch().on(devices);
         let history = self.history.lock().expect("no panic while locked");
         if let Some(best) = history.best_in_training() {
-            watch = watch.after(self.done * steps * self.devices.len(), best);
+            watch = watch.after(self.done * steps * devices, best);
         }
         Trainee::new(model, steps, &device)
             .after(self.done)

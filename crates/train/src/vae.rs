@@ -107,7 +107,7 @@ impl VaeSettings {
                 "--encoder-dropout {share}: a share of the pixels, from 0 to less than 1"
             );
         }
-        self.training.validate(self.flow_lr.min(1.0))?;
+        (self.training).validate([self.flow_lr.min(1.0), self.flow_lr.max(1.0)])?;
         ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");
         self.flow.validate(
             self.latent_dim.get(),
@@ -347,8 +347,7 @@ pub struct ImageBatcher {
 
 impl ImageBatcher {
     /// What the encoder sees of images, one after the other, that the model sees as `images`: each pixel is left out, or else counts
-    /// for as much more (Srivastava et al., *Dropout*, 2014). So the posterior cannot learn the training images by heart, which
-    /// is most of what an autoencoder learns too well (Shu et al., *Amortized Inference Regularization*, 2018).
+    /// for as much more (Srivastava et al., *Dropout*, 2014), so that the posterior cannot learn the training images by heart.
     fn dropped(
         &self,
         share: f64,

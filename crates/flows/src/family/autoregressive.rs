@@ -91,6 +91,7 @@ struct BoundAutoregressive {
 impl BoundAutoregressive {
     /// Of a row at least.
     fn map(&self, z: Tensor<2>) -> Transformed {
+        let z = self.conditioner.map.reduced(z);
         let raw = self.conditioner.raw(z.clone());
         (self.conditioner.map).apply(Direction::Forward, z, 0, raw)
     }

@@ -178,15 +178,20 @@ impl Spline {
     }
 }
 
-/// The same angles in [-π, π).
+/// The same angles in [-π, π). Of numbers so large that no digit of their angle is left (1e8 in `f32`) some angle.
 pub(super) fn wrapped(x: Tensor<2>) -> Tensor<2> {
-    let at = x.clone().detach();
-    let turns = at.clone().mul_scalar(TURN.recip()).add_scalar(0.5).floor();
-    // Rounding may have counted a turn too many, or one too few.
-    let rest = at - turns.clone().mul_scalar(TURN);
-    let one_if = |is: Tensor<2, Bool>| is.float().cast(x.dtype());
-    let turns = turns + one_if(rest.clone().greater_equal_elem(PI)) - one_if(rest.lower_elem(-PI));
-    x.clone() - turns.mul_scalar(TURN)
+    let turns = (x.clone().detach())
+        .mul_scalar(TURN.recip())
+        .add_scalar(0.5)
+        .floor();
+    let rest = x - turns.mul_scalar(TURN);
+    // Rounding may have counted a turn too many, or one too few. A turn from the rest: of x it would round another way.
+    let dtype = rest.dtype();
+    let turn_if = |is: Tensor<2, Bool>| is.float().cast(dtype).mul_scalar(TURN);
+    let rest = rest.clone() - turn_if(rest.greater_equal_elem(PI));
+    let rest = rest.clone() + turn_if(rest.lower_elem(-PI));
+    let is_lost = rest.clone().abs().greater_elem(PI);
+    rest.mask_fill(is_lost, -PI)
 }
 
 /// Far below the square of the least h d.

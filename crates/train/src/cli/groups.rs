@@ -160,7 +160,7 @@ pub struct TrainingArgs {
     )]
     pub lr_warm_up: Option<usize>,
 
-    /// What an update takes from each weight, biases apart, as a multiple of the rate: against overfitting [default: 0]
+    /// What an update takes from each weight (from nothing that has one row, as biases do), as a multiple of the rate [default: 0]
     #[arg(
         long,
         value_name = "SHARE",
@@ -186,7 +186,11 @@ impl TrainingArgs {
     pub fn apply<S: Settings>(&self, base: Training) -> Training {
         Training {
             backend: self.backend.unwrap_or(base.backend),
-            devices: self.devices.clone().unwrap_or(base.devices),
+            devices: self.devices.clone().unwrap_or(match self.backend {
+                // Another backend's have other numbers.
+                Some(other) if other != base.backend => Vec::new(),
+                _ => base.devices,
+            }),
             epochs: self.epochs.unwrap_or(base.epochs),
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             optimizer: self.optimizer.unwrap_or(base.optimizer),

@@ -101,8 +101,10 @@ pub struct EpochLoader<B: Batcher> {
     /// Of the order of the items in training.
     seed: u64,
     device: Device,
-    /// The part of each batch that this loader gives, as one of as many as there are items.
-    part: Range<usize>,
+    /// How many devices share a batch.
+    devices: usize,
+    /// For which of them this loader is; none if it gives all of it.
+    part: Option<usize>,
     next_epoch: AtomicUsize,
 }
 
@@ -119,7 +121,8 @@ impl<B: Batcher> EpochLoader<B> {
         device: Device,
     ) -> Self {
         Self {
-            part: 0..dataset.len(),
+            devices: 1,
+            part: None,
             dataset,
             batcher,
             role,
@@ -135,15 +138,20 @@ impl<B: Batcher> EpochLoader<B> {
         self.dataset.len().div_ceil(self.batch_size.get())
     }
 
-    /// Which items of a batch of so many this loader gives.
-    fn share(&self, batch: usize) -> Range<usize> {
-        let all = self.dataset.len();
-        // Rounded to the nearest: the devices' shares differ by one at most.
-        let at = |bound: usize| (2 * batch * bound + all) / (2 * all);
-        at(self.part.start)..at(self.part.end)
+    /// The same, to be [sliced](DataLoader::slice) for so many devices, no more than it has items.
+    pub fn shared_among(self, devices: usize) -> Self {
+        Self { devices, ..self }
     }
 
-    fn derive(&self, part: Range<usize>, device: Device) -> Arc<dyn DataLoader<B::Batch>> {
+    /// Which items of a batch of so many this loader gives: the devices' shares differ by one at most.
+    fn share(&self, batch: usize) -> Range<usize> {
+        match self.part {
+            None => 0..batch,
+            Some(i) => batch * i / self.devices..batch * (i + 1) / self.devices,
+        }
+    }
+
+    fn derive(&self, part: Option<usize>, device: Device) -> Arc<dyn DataLoader<B::Batch>> {
         Arc::new(Self {
             dataset: self.dataset.clone(),
             batcher: self.batcher.clone(),
@@ -151,6 +159,7 @@ impl<B: Batcher> EpochLoader<B> {
             batch_size: self.batch_size,
             seed: self.seed,
             device,
+            devices: self.devices,
             part,
             next_epoch: self.next_epoch.load(Ordering::Relaxed).into(),
         })
@@ -164,11 +173,9 @@ impl<B: Batcher> DataLoader<B::Batch> for EpochLoader<B> {
             Role::Train => permutation(self.seed, epoch as u64, self.dataset.len()),
             Role::Valid => (0..self.dataset.len()).collect(),
         };
-        let batches = order.chunks(self.batch_size.get());
         Box::new(Epoch {
             loader: self,
             epoch,
-            items: batches.map(|batch| self.share(batch.len()).len()).sum(),
             order,
             done: 0,
             given: 0,
@@ -176,19 +183,19 @@ impl<B: Batcher> DataLoader<B::Batch> for EpochLoader<B> {
     }
 
     fn num_items(&self) -> usize {
-        self.part.len()
+        let (all, size) = (self.dataset.len(), self.batch_size.get());
+        all / size * self.share(size).len() + self.share(all % size).len()
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B::Batch>> {
-        self.derive(self.part.clone(), device.clone())
+        self.derive(self.part, device.clone())
     }
 
-    /// Of each batch the part that `start..end` is of the items: at each step, loaders of adjoining slices give together
-    /// the batch that this one gives. (Not a part of the epoch's order, of which several devices would make other batches
-    /// than one.)
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B::Batch>> {
-        let first = self.part.start;
-        self.derive(first + start..first + end, self.device.clone())
+    /// For the device whose slice of the items, as Burn's `split_dataloader` cuts them, starts here: its share of each batch.
+    /// (Not of the epoch's order, of which several devices would make other batches than one.)
+    fn slice(&self, start: usize, _end: usize) -> Arc<dyn DataLoader<B::Batch>> {
+        let part = start / (self.dataset.len() / self.devices);
+        self.derive(Some(part), self.device.clone())
     }
 }
 
@@ -199,8 +206,7 @@ struct Epoch<'a, B: Batcher> {
     order: Vec<usize>,
     /// Items of the order that are behind.
     done: usize,
-    /// How many this loader gives in all, and has given.
-    items: usize,
+    /// How many of them this loader gave.
     given: usize,
 }
 
@@ -221,7 +227,7 @@ impl<B: Batcher> Iterator for Epoch<'_, B> {
         self.done += batch.len();
         self.given += indexes.len();
         if indexes.is_empty() {
-            // Of a last batch with fewer items than there are devices.
+            // Of a last batch with fewer items than there are devices: the others go on.
             return None;
         }
         let items = loader.dataset.get_many(indexes.to_vec());
@@ -231,13 +237,13 @@ impl<B: Batcher> Iterator for Epoch<'_, B> {
 
 impl<B: Batcher> DataLoaderIterator<B::Batch> for Epoch<'_, B> {
     fn progress(&self) -> Progress {
-        Progress::new(self.given, self.items, Some("items".into()))
+        Progress::new(self.given, self.loader.num_items(), Some("items".into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::data::dataset::InMemDataset;
+    use burn::data::{dataloader::split::split_dataloader, dataset::InMemDataset};
     use burn::tensor::Tensor;
     use flow_vae::Annealing;
 
@@ -346,35 +352,36 @@ mod tests {
             .collect()
     }
 
-    /// Of four, four and three images.
+    /// As Burn cuts it, of four, four and three images.
     #[test]
-    fn slices_give_together_the_batches_of_the_whole() {
-        for (role, bounds) in [
-            (Role::Train, &[0, 5, 11][..]),
-            (Role::Valid, &[0, 5, 11]),
-            (Role::Train, &[0, 3, 6, 11]),
-            (Role::Train, &[0, 2, 4, 6, 11]),
+    fn devices_are_given_together_the_batches_of_one() {
+        for (role, devices) in [
+            (Role::Train, 1),
+            (Role::Valid, 2),
+            (Role::Train, 2),
+            (Role::Train, 3),
+            (Role::Train, 4),
         ] {
             let whole = batches(&loader(role, 2));
-            let slice = |pair: &[usize]| batches(&*loader(role, 2).slice(pair[0], pair[1]));
-            let slices: Vec<_> = bounds.windows(2).map(slice).collect();
+            let shared: Arc<dyn DataLoader<ImageBatch>> =
+                Arc::new(loader(role, 2).shared_among(devices));
+            let parts = split_dataloader(shared, &vec![Device::flex(); devices]);
+            let items: usize = parts.iter().map(|part| part.num_items()).sum();
+            assert_eq!(items, 11);
+            let parts: Vec<_> = parts.iter().map(|part| batches(&**part)).collect();
             for (step, (batch, items)) in whole.iter().enumerate() {
-                let parts: Vec<&(Vec<f32>, usize)> =
-                    slices.iter().filter_map(|slice| slice.get(step)).collect();
-                assert!(parts.iter().all(|(_, of)| of == items));
-                let together: Vec<f32> = parts.iter().flat_map(|(part, _)| part.clone()).collect();
+                let given = parts.iter().map(|part| part.get(step));
+                let sizes = given
+                    .clone()
+                    .map(|part| part.map_or(0, |(part, _)| part.len() / 9));
+                let (least, most) = (sizes.clone().min().unwrap(), sizes.max().unwrap());
+                assert!(most - least <= 1, "{least} and {most} of {items}");
+                assert!(given.clone().flatten().all(|(_, of)| of == items));
+                let together: Vec<f32> =
+                    given.flatten().flat_map(|(part, _)| part.clone()).collect();
                 assert_eq!(&together, batch);
-                let sizes: Vec<usize> = parts.iter().map(|(part, _)| part.len() / 9).collect();
-                let (least, most) = (sizes.iter().min(), sizes.iter().max());
-                assert!(most.unwrap() - least.unwrap() <= 1, "{sizes:?}");
             }
         }
-        let inner = loader(Role::Train, 2).slice(5, 11).slice(0, 3);
-        let images: usize = batches(&*inner)
-            .iter()
-            .map(|(part, _)| part.len() / 9)
-            .sum();
-        assert_eq!((inner.num_items(), images), (3, 3));
     }
 
     /// One that somebody brings is as good, and its errors arrive.

@@ -60,7 +60,16 @@ impl Watch {
         }
     }
 
-    /// For a training that goes on after `updates`, whose best epoch had the score `best` in training.
+    /// For a training each of whose steps `devices` share: it sees as many scores of one.
+    pub fn on(self, devices: usize) -> Self {
+        let mut state = self.state.lock().expect("no panic while locked");
+        state.horizon *= devices as f64;
+        state.first *= devices;
+        drop(state);
+        self
+    }
+
+    /// For a training that goes on after `updates` (as it counts them), whose best epoch had the score `best` in training.
     pub fn after(self, updates: usize, best: f64) -> Self {
         let mut state = self.state.lock().expect("no panic while locked");
         // Not before there is a mean again.

@@ -15,7 +15,7 @@ use burn_cubecl::cubecl::{self, prelude::*};
 
 use crate::map::spline::{TINY, TURN};
 
-/// The same angle in [-π, π).
+/// The same angle in [-π, π), as `map::spline` has it.
 #[cfg_attr(feature = "cube", cube)]
 #[inline(always)]
 pub fn wrapped(x: f32) -> f32 {
@@ -23,7 +23,8 @@ pub fn wrapped(x: f32) -> f32 {
     let rest = x - turns * TURN as f32;
     // Rounding may have counted a turn too many, or one too few.
     let rest = if rest >= PI { rest - TURN as f32 } else { rest };
-    if rest < -PI { rest + TURN as f32 } else { rest }
+    let rest = if rest < -PI { rest + TURN as f32 } else { rest };
+    if rest.abs() > PI { -PI } else { rest }
 }
 
 /// A bin, and the slopes at its knots; or the gradients of these.
