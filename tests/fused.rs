@@ -667,7 +667,7 @@ enum Activation {
 /// A layer, and its gradients in x, W and b; every product rounds as `f32` does.
 fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 4] {
     let device = device.clone().autodiff();
-    let (rows, inputs, units) = (60, 70, 160);
+    let (rows, inputs, units) = (120, 70, 160);
     let window = match activation {
         Activation::Maxout(window) => window,
         Activation::Relu | Activation::ReluOf(_) => 1,

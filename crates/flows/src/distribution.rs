@@ -37,7 +37,8 @@ pub struct FlowDistribution {
 }
 
 impl FlowDistribution {
-    /// The distribution of `flow` applied to `base`.
+    /// The distribution of `flow` applied to `base`. Whether it takes such points, numbers or angles, is not looked at here, as
+    /// [`Flow::distribution`](crate::Flow::distribution) does.
     ///
     /// # Panics
     ///

@@ -157,8 +157,12 @@ fn angles_are_handed_on_between_minus_pi_and_pi() {
     let knots = [-end, end, -end / 5.0, end / 5.0, -0.6 * end, 0.6 * end, 0.0];
     let near = |x: f32| [x.next_down(), x, x.next_up()];
     let far = [3.0 * end, -3.0 * end, 100.0, -1e4, 1e6];
-    let points: Vec<f64> = (knots.into_iter().flat_map(near).chain(far))
-        .flat_map(|x| [f64::from(x); DIM])
+    // Where a turn less than the number's, taken from the number itself, rounds to the other side of ±π; and no digit of an angle.
+    let seams = [13.0, 23.0, 25.0, -31.0, 39.0, -3999.0].map(|turns| turns * PI);
+    let lost = [1e9, -3e12];
+    let points: Vec<f64> = (knots.into_iter().flat_map(near).chain(far).map(f64::from))
+        .chain(seams)
+        .flat_map(|x| [x; DIM])
         .collect();
     let device = Device::flex().autodiff();
     for dtype in [DType::F32, DType::F64] {
@@ -182,6 +186,12 @@ fn angles_are_handed_on_between_minus_pi_and_pi() {
                 let is_angle = value.iter().all(|x| (-end..end).contains(x));
                 assert!(is_angle, "{name}, {dtype:?}: {value:?}");
             }
+            let of_lost = all_of(&flow, &lost.map(|x| [x; DIM]).concat(), dtype, &device);
+            let is_angle = |x: &f64| (-end..end).contains(x);
+            assert!(
+                of_lost[0].iter().chain(&of_lost[2]).all(is_angle),
+                "{name}, {dtype:?}: {of_lost:?}"
+            );
             if is_start {
                 // The angles that came, to a rounding of the largest.
                 for (got, x) in zip(&found[0], &points).chain(zip(&found[2], &points)) {

@@ -421,7 +421,6 @@ impl Tiny {
             binarization: Some(Binarization::Static),
             latent_dim: 3,
             seed: 0,
-            encoder_dropout: None,
             anneal: Annealing::None,
         };
         let batch = batcher.batch(

@@ -35,8 +35,6 @@ pub enum Purpose {
     Split = 9,
     /// Where chains of annealed importance sampling begin, and their moves.
     AnnealNoise = 10,
-    /// Which pixels the encoder does not see in a training step.
-    EncoderDropout = 11,
 }
 
 /// The generator of the key (seed, purpose, epoch, index).

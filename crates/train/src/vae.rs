@@ -14,7 +14,6 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use flow_vae::{Activation, Annealing, BoundTerms, Likelihood, Vae, VaeConfig};
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,9 +47,6 @@ pub struct VaeSettings {
     pub training: Training,
     /// The flow's learning rate, as a multiple of `lr`.
     pub flow_lr: f64,
-    /// The share of the pixels that the encoder does not see in training; none where it sees all.
-    #[serde(default)]
-    pub encoder_dropout: Option<f64>,
     pub anneal: Annealing,
 }
 
@@ -74,7 +70,6 @@ impl VaeSettings {
             activation: Activation::Maxout { window: 4 },
             training: Training::new::<Self>(epochs, 100, optimizer),
             flow_lr: FlowName::Planar.lr(layers),
-            encoder_dropout: None,
             anneal: Annealing::None,
         }
     }
@@ -101,12 +96,6 @@ impl VaeSettings {
             "--flow-lr {}: the flow's learning rate is a positive multiple of --lr",
             self.flow_lr
         );
-        if let Some(share) = self.encoder_dropout {
-            ensure!(
-                (0.0..1.0).contains(&share),
-                "--encoder-dropout {share}: a share of the pixels, from 0 to less than 1"
-            );
-        }
         (self.training).validate([self.flow_lr.min(1.0), self.flow_lr.max(1.0)])?;
         ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");
         self.flow.validate(
@@ -201,7 +190,6 @@ impl Settings for VaeSettings {
             );
         }
         self.flow_lr = nearest_saved(self.flow_lr);
-        self.encoder_dropout = self.encoder_dropout.map(nearest_saved);
         self.training.make_saved();
         Ok(())
     }
@@ -291,10 +279,6 @@ impl Task for VaeTask {
             binarization: self.settings.binarization,
             latent_dim: self.settings.latent_dim.get(),
             seed: self.settings.training.seed,
-            encoder_dropout: match role {
-                Role::Train => self.settings.encoder_dropout,
-                Role::Valid => None,
-            },
             anneal: match role {
                 Role::Train => self.settings.anneal,
                 Role::Valid => Annealing::None,
@@ -340,32 +324,7 @@ pub struct ImageBatcher {
     pub latent_dim: usize,
     /// The seed of the run.
     pub seed: u64,
-    /// The share of the pixels that the encoder does not see.
-    pub encoder_dropout: Option<f64>,
     pub anneal: Annealing,
-}
-
-impl ImageBatcher {
-    /// What the encoder sees of images, one after the other, that the model sees as `images`: each pixel is left out, or else counts
-    /// for as much more (Srivastava et al., *Dropout*, 2014), so that the posterior cannot learn the training images by heart.
-    fn dropped(
-        &self,
-        share: f64,
-        images: &[f32],
-        key_epoch: u64,
-        positions: impl Iterator<Item = usize>,
-    ) -> Vec<f32> {
-        let kept = (1.0 - share).recip() as f32;
-        let mut seen = images.to_vec();
-        for (pixels, position) in seen.chunks_exact_mut(self.pixels).zip(positions) {
-            let purpose = Purpose::EncoderDropout;
-            let mut rng = stream(self.seed, purpose, key_epoch, position as u64);
-            for pixel in pixels {
-                *pixel *= if rng.random_bool(share) { 0.0 } else { kept };
-            }
-        }
-        seen
-    }
 }
 
 /// What a training or a validation step needs.
@@ -373,8 +332,6 @@ impl ImageBatcher {
 pub struct ImageBatch {
     /// What the model sees of the images, `[batch, pixels]`.
     pub images: Tensor<2>,
-    /// What the encoder sees of them, if that is less.
-    seen_by_encoder: Option<Tensor<2>>,
     /// Standard normal noise, `[batch, latent_dim]`.
     pub noise: Tensor<2>,
     pub at: StepNumber,
@@ -399,8 +356,6 @@ impl Batcher for ImageBatcher {
             image.see(self.binarization, self.seed, key_epoch, seen);
         }
         let positions = items.iter().map(|image| image.position);
-        let seen_by_encoder = (self.encoder_dropout)
-            .map(|share| self.dropped(share, &images, key_epoch, positions.clone()));
         let noise = normal_rows(
             self.seed,
             role.noise(),
@@ -412,7 +367,6 @@ impl Batcher for ImageBatcher {
             |values, width| Tensor::from_data(TensorData::new(values, [rows, width]), device);
         ImageBatch {
             images: tensor(images, pixels),
-            seen_by_encoder: seen_by_encoder.map(|seen| tensor(seen, pixels)),
             noise: tensor(noise, self.latent_dim),
             at,
             anneal: self.anneal,
@@ -451,9 +405,7 @@ impl Model for Vae {
     fn score(&self, batch: ImageBatch) -> Score {
         let [items, _] = batch.images.dims();
         let (anneal, updates) = (batch.anneal, batch.at.updates());
-        let seen = batch.seen_by_encoder;
-        let posterior = self.posterior(seen.unwrap_or_else(|| batch.images.clone()));
-        let terms: BoundTerms = self.terms_of(&posterior, batch.images, batch.noise);
+        let terms: BoundTerms = self.terms(batch.images, batch.noise);
         Score {
             loss: anneal.loss(&terms, updates).mean(),
             maximised: anneal.beta(updates) == 1.0,
@@ -524,45 +476,6 @@ impl Trained<VaeTask> {
 mod tests {
     use super::*;
     use crate::config;
-
-    /// Of white pixels a share that is known, and others in another epoch.
-    #[test]
-    fn the_encoder_alone_misses_pixels_and_in_training_alone() {
-        let settings = VaeSettings {
-            encoder_dropout: Some(0.25),
-            ..VaeSettings::default()
-        };
-        let task = VaeTask::open(settings).unwrap();
-        let batch = |role, epoch| {
-            let images = match role {
-                Role::Train => &task.splits.train,
-                Role::Valid => &task.splits.valid,
-            };
-            let items = (0..200).map(|i| images.image(i)).collect();
-            let at = StepNumber {
-                epoch,
-                step: 1,
-                steps: 1,
-                items: 200,
-            };
-            task.batcher(role).batch(items, role, at, &Device::flex())
-        };
-        let numbers = |images: Tensor<2>| images.into_data().iter::<f64>().collect::<Vec<_>>();
-        let seen_in = |epoch| numbers(batch(Role::Train, epoch).seen_by_encoder.unwrap());
-        let (images, seen) = (numbers(batch(Role::Train, 1).images), seen_in(1));
-        let kept = f64::from(4.0_f32 / 3.0);
-        let mut white = 0.0;
-        for (&image, &seen) in images.iter().zip(&seen) {
-            assert!(seen == 0.0 || (image, seen) == (1.0, kept));
-            white += image;
-        }
-        // Of each white pixel the mean is 1 and the variance 1/3; three standard errors.
-        let mean = seen.iter().sum::<f64>() / white;
-        assert!((mean - 1.0).abs() < 3.0 / (3.0 * white).sqrt(), "{mean}");
-        assert_eq!(seen, seen_in(1));
-        assert_ne!(seen, seen_in(2));
-        assert!(batch(Role::Valid, 1).seen_by_encoder.is_none());
-    }
 
     #[test]
     fn a_saved_configuration_is_read_back() {

@@ -99,16 +99,6 @@ pub struct TrainArgs {
     )]
     pub anneal: Option<Annealing>,
 
-    /// Share of the pixels that the encoder does not see in training, others each time: against overfitting [default: 0]
-    #[arg(
-        long,
-        value_name = "SHARE",
-        help_heading = "Training",
-        conflicts_with = "resume",
-        allow_negative_numbers = true
-    )]
-    pub encoder_dropout: Option<f64>,
-
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -233,7 +223,6 @@ impl Flags for TrainArgs {
             }),
             flow,
             training: self.training.apply::<Self::Settings>(base.training),
-            encoder_dropout: self.encoder_dropout.or(base.encoder_dropout),
             anneal: self.anneal.unwrap_or(base.anneal),
         }
     }

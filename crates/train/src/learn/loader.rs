@@ -263,7 +263,6 @@ mod tests {
             binarization: Some(Binarization::Dynamic),
             latent_dim: 2,
             seed: 9,
-            encoder_dropout: None,
             anneal: Annealing::None,
         };
         let batch_size = NonZeroUsize::new(4).unwrap();
