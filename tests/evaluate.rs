@@ -85,6 +85,25 @@ fn each_epoch_has_the_elbo_that_training_saw() {
         .fails(1, &["run", "epoch 3", "[1, 2]"]);
 }
 
+/// Training deletes the checkpoints that it has no use for, whoever reads them.
+#[test]
+fn a_run_is_evaluated_while_it_trains() {
+    let at = Place::new();
+    let mut running = at.start(&format!("{TINY} --epochs 1000000 --output run"));
+    // Two rows may come before the first checkpoint.
+    running.wait_for("epoch       4/");
+    let epochs: Vec<f64> = (0..5)
+        .map(|_| {
+            number(
+                &evaluate(&at, "run --samples 1 --split valid")["runs"][0],
+                "epoch",
+            )
+        })
+        .collect();
+    running.kill();
+    assert!(epochs.is_sorted() && epochs[0] >= 1.0, "{epochs:?}");
+}
+
 /// What is random in an evaluation is its own, so that runs can be compared.
 #[test]
 fn estimates_depend_on_the_seed_that_is_given_alone() {

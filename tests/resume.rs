@@ -39,6 +39,19 @@ fn two_epochs_and_two_more_are_four() {
     }
 }
 
+/// After 1,024 updates the average of the weights hears of every sixteenth, and at the end of an epoch of all.
+#[test]
+fn a_long_training_goes_on_with_the_average_that_it_had() {
+    let flags = format!("{TINY} --batch-size 3");
+    let at = Place::new();
+    at.train(&format!("{flags} --epochs 3 --output run"))
+        .succeeds();
+    at.train("--resume run --epochs 4").succeeds();
+    at.train(&format!("{flags} --epochs 4 --output whole"))
+        .succeeds();
+    assert_same(&at, "run", "whole");
+}
+
 /// With whatever a family saves: orders, matrices, networks.
 #[test]
 fn every_flow_is_resumed_and_evaluated() {
@@ -86,6 +99,10 @@ fn ctrl_c_saves_the_epoch_and_says_how_to_go_on() {
     let outcome = running.finish();
     assert_eq!(outcome.code, Some(130), "{outcome:#?}");
     assert!(outcome.stdout.contains("-- --resume run\n"), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("stopping after this epoch"),
+        "{outcome:#?}"
+    );
     assert!(!outcome.stderr.contains("panicked"), "{outcome:#?}");
 
     let saved = last_epoch(&at, "run");

@@ -1,6 +1,8 @@
 //! A batch that several devices share is the batch that one has. A CPU backend has one device, which may be named twice.
 
-use end_to_end::{Place, TINY};
+use std::process::Command;
+
+use end_to_end::{Place, TINY, program};
 
 /// The numbers of an epoch, by their columns, and what rounding may make of them in two epochs: steps of Adam, some 30 of
 /// at most 2e-3, that begin 1e-6 apart.
@@ -92,6 +94,38 @@ fn so_do_other_kinds_of_runs() {
             assert!((a - b).abs() < 1e-2 * a, "{kind}: {a}, {b}");
         }
     }
+}
+
+/// That thread would wait for itself.
+#[test]
+fn one_thread_is_not_shared() {
+    let at = Place::new();
+    let mut command = Command::new(program());
+    command
+        .args(TINY.split(' '))
+        .args(["--devices", "0,0", "--output", "run"])
+        .env("RAYON_NUM_THREADS", "1");
+    at.spawn(command)
+        .finish()
+        .fails(1, &["--devices: 2 of them take two threads"]);
+    assert!(!at.path("run").exists());
+}
+
+/// The fits of a run of several seeds may go on elsewhere, together or each by itself.
+#[test]
+fn fits_go_on_on_other_devices() {
+    let at = Place::new();
+    let energy = "energy --energy u1 --layers 2";
+    at.train(&format!("{energy} --epochs 1 --restarts 2 --output run"))
+        .succeeds();
+    at.train("energy --resume run/seed-0 --devices 0,0 --epochs 2")
+        .succeeds();
+    at.train("energy --resume run --devices 0,0,0 --epochs 2")
+        .succeeds();
+    at.train("evaluate run --samples 10").succeeds();
+    at.train("report run run/seed-0 --output table").succeeds();
+    let table = at.text("table/table.md");
+    assert!(!table.contains("devices"), "{table}");
 }
 
 #[test]

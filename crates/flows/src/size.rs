@@ -65,3 +65,33 @@ impl Mul<usize> for FlowSize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(weights: f64, of_context: f64, of_point: f64) -> FlowSize {
+        FlowSize {
+            weights,
+            of_context,
+            of_point,
+        }
+    }
+
+    #[test]
+    fn sizes_add_up_but_for_the_widest_part() {
+        // (3 + 1) 8 + (8 + 1) 5 weights, and 2 · 8 on a context of two.
+        let network = FlowSize::of_network(&[3, 8, 5], Some(2));
+        assert_eq!(network, size(93.0, 8.0, 8.0));
+        let alone = FlowSize::of_network(&[3, 8, 5], None);
+        assert_eq!(alone, size(77.0, 0.0, 8.0));
+        let learned = FlowSize::of_parameters(10.0, None, &[4]);
+        assert_eq!(learned, size(10.0, 10.0, 0.0));
+        // (2 + 1) 4 + (4 + 1) 10
+        let predicted = FlowSize::of_parameters(10.0, Some(2), &[4]);
+        assert_eq!(predicted, size(62.0, 10.0, 0.0));
+        assert_eq!(network.and(learned), size(103.0, 18.0, 8.0));
+        assert_eq!(learned.and(network), size(103.0, 18.0, 8.0));
+        assert_eq!(network * 3, size(279.0, 24.0, 8.0));
+    }
+}

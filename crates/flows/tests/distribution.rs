@@ -10,9 +10,9 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 use burn_flows::{
-    CouplingConfig, DiagonalGaussian, Flow, FlowConfig, FlowDistribution, PartConfig,
-    PermutationConfig, Planar, PlanarConfig, PlanarConstraint, ScalarMap, SylvesterBasis,
-    SylvesterConfig,
+    Bijection, CouplingConfig, DiagonalGaussian, Flow, FlowConfig, FlowDistribution, Householder,
+    HouseholderConfig, PartConfig, PermutationConfig, Planar, PlanarConfig, PlanarConstraint,
+    Radial, RadialConfig, ScalarMap, Sylvester, SylvesterBasis, SylvesterConfig,
 };
 use support::{assert_close, tensor, uniform, values};
 
@@ -268,6 +268,18 @@ fn what_is_no_flow_is_refused_by_part() {
             "part 2 of the flow: hidden widths [0]",
         ),
         (
+            two(RadialConfig::new(0).into()),
+            "part 2 of the flow: a stack has a layer",
+        ),
+        (
+            two(HouseholderConfig::new(0).into()),
+            "part 2 of the flow: a stack has a layer",
+        ),
+        (
+            two(coupling(vec![], ScalarMap::Sigmoidal(0))),
+            "part 2 of the flow: 0 sigmoids",
+        ),
+        (
             two(coupling(vec![4, 0], affine)),
             "part 2 of the flow: hidden widths [4, 0]",
         ),
@@ -306,6 +318,39 @@ fn what_is_no_flow_is_refused_by_part() {
         let error = config.check().unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");
         assert_eq!(panic_of(|| drop(config.init(&Device::flex()))), error);
+    }
+}
+
+/// Stacks with their parameters at hand: what they are of, and what they refuse.
+#[test]
+fn stacks_take_parameters_of_their_shape() {
+    let raw = |numbers| Tensor::<3>::zeros([3, 2, numbers], &Device::flex());
+    let sylvester =
+        |vectors, numbers| Sylvester::new(raw(numbers), SylvesterBasis::Orthogonal(vectors), 4);
+    let stacks: [Box<dyn Bijection>; 3] = [
+        Box::new(Radial::new(raw(6))),
+        Box::new(Householder::new(raw(4))),
+        Box::new(sylvester(2, 16)),
+    ];
+    for stack in stacks {
+        assert_eq!((stack.dim(), stack.owners()), (4, 3), "{stack:?}");
+    }
+    for (panic, message) in [
+        (
+            panic_of(|| drop(Radial::new(raw(2)))),
+            "radial parameters are",
+        ),
+        (
+            panic_of(|| drop(Householder::new(raw(0)))),
+            "Householder vectors are",
+        ),
+        (
+            panic_of(|| drop(sylvester(2, 15))),
+            "Sylvester parameters (Orthogonal(2), 4 dimensions) are",
+        ),
+        (panic_of(|| drop(sylvester(5, 55))), "5 orthonormal vectors"),
+    ] {
+        assert!(panic.starts_with(message), "{panic}");
     }
 }
 

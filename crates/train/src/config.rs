@@ -93,7 +93,7 @@ impl Training {
         if let Some(decay) = self.weight_decay {
             let rate = self.lr * highest;
             ensure!(
-                decay >= 0.0 && rate * decay < 1.0,
+                decay >= 0.0 && rate * decay < 1.0 && (decay as f32).is_finite(),
                 "--weight-decay {decay}: a step takes the rate, {rate} at most, times this from each weight; give a number from 0 \
                  to below {}",
                 rate.recip()
@@ -106,8 +106,17 @@ impl Training {
     ///
     /// # Errors
     ///
-    /// See [`Backend::devices`].
+    /// See [`Backend::devices`]; and where several would wait for one another.
     pub fn open_devices(&self) -> Result<Vec<Device>> {
+        // The one thread that computes is the one that hands out the work and waits.
+        ensure!(
+            self.devices.len() < 2
+                || !matches!(self.backend, Backend::Flex | Backend::Ndarray)
+                || rayon::current_num_threads() > 1,
+            "--devices: {} of them take two threads to compute on, and this process has one (RAYON_NUM_THREADS, or the \
+             machine's cores); give --devices 0",
+            self.devices.len()
+        );
         Ok(match &self.devices[..] {
             [] => vec![self.backend.device()?],
             numbers => self.backend.devices(numbers)?,

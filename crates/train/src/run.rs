@@ -353,7 +353,9 @@ impl RunDir {
         let mut expected = settings.of_seed(seed);
         // By itself it may have gone on for longer, and elsewhere.
         let training = expected.training_mut();
-        (training.epochs, training.backend) = (there.training().epochs, there.training().backend);
+        let its = there.training();
+        (training.epochs, training.backend) = (its.epochs, its.backend);
+        training.devices.clone_from(&its.devices);
         ensure!(
             there == expected,
             "{shown} is a fit of other settings than the folder around it: one of the two config.json was exchanged; put it \

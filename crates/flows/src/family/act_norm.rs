@@ -121,3 +121,51 @@ impl Bijection for Bound {
         }
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+        tensor.to_data().iter::<f32>().collect()
+    }
+
+    #[track_caller]
+    fn assert_close<const D: usize>(got: &Tensor<D>, expected: &[f32]) {
+        let got = values(got);
+        assert_eq!(got.len(), expected.len());
+        let far = |(got, expected): (&f32, &f32)| (got - expected).abs() > 1e-5;
+        assert!(
+            !got.iter().zip(expected).any(far),
+            "{got:?}, not {expected:?}"
+        );
+    }
+
+    #[test]
+    fn a_point_is_scaled_and_then_shifted() {
+        let device = Device::flex();
+        let norm = ActNorm {
+            log_scale: leaf(Tensor::from_data([[2.0_f32.ln(), 0.0]], &device)),
+            shift: leaf(Tensor::from_data([[3.0, -1.0]], &device)),
+        };
+        let norm = norm.bind(2, None);
+        let there = norm.forward(Tensor::from_data([[1.0, 5.0]], &device));
+        assert_close(&there.value, &[5.0, 4.0]);
+        assert_close(&there.log_det, &[2.0_f32.ln()]);
+        let back = norm.inverse(there.value);
+        assert_close(&back.value, &[1.0, 5.0]);
+        assert_close(&back.log_det, &[-2.0_f32.ln()]);
+    }
+
+    /// Of points that something else learns from, too: what it starts as is a number.
+    #[test]
+    fn it_starts_from_the_mean_and_the_deviation_and_a_constant_keeps_its_scale() {
+        let device = Device::flex().autodiff();
+        let points = Tensor::<2>::from_data([[10.0, 7.0], [14.0, 7.0]], &device).require_grad();
+        let norm = ActNormConfig {}.init(2, None, &device);
+        let norm = norm.standardizing(points.mul_scalar(1.0));
+        assert_close(&norm.shift.val(), &[12.0, 7.0]);
+        assert_close(&norm.log_scale.val(), &[2.0_f32.ln(), 0.0]);
+        assert!(norm.shift.is_require_grad() && norm.log_scale.is_require_grad());
+    }
+}

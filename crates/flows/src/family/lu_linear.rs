@@ -133,3 +133,29 @@ fn inverse_of_unit_lower(lower: &Tensor<2>) -> Tensor<2> {
         Tensor::cat(vec![known, row], 0)
     })
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    /// What is saved means this: L = (1, 0; ½, 1), U = (2, 3; 0, 4), so that L U = (2, 3; 1, 5½).
+    #[test]
+    fn the_factors_are_of_the_matrix() {
+        let device = Device::flex();
+        let layer = LuLinear {
+            factors: leaf(Tensor::from_data(
+                [[2.0_f32.ln(), 3.0], [0.5, 4.0_f32.ln()]],
+                &device,
+            )),
+            bias: leaf(Tensor::from_data([[1.0, -1.0]], &device)),
+        };
+        let out = layer
+            .bind(2, None)
+            .forward(Tensor::from_data([[1.0, 2.0]], &device));
+        let expected = Tensor::<2>::from_data([[9.0, 11.0]], &device);
+        (out.value.into_data()).assert_approx_eq::<f32>(&expected.into_data(), Default::default());
+        let expected = Tensor::<1>::from_data([8.0_f32.ln()], &device);
+        (out.log_det.into_data())
+            .assert_approx_eq::<f32>(&expected.into_data(), Default::default());
+    }
+}

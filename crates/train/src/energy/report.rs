@@ -125,7 +125,7 @@ impl Fit {
     /// What fits of one group have in common, wherever they were computed.
     fn but_for_the_seed(&self) -> Map<String, Value> {
         let mut settings = config::to_map(&self.settings);
-        for name in ["seed", "restarts", "backend", "versions"] {
+        for name in ["seed", "restarts", "backend", "devices", "versions"] {
             settings.remove(name);
         }
         settings

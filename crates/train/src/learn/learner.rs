@@ -381,3 +381,55 @@ impl Numeric for MeanMetric {
         self.state.final_value()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vae::MEASURED as VAE;
+
+    /// What a step says whose terms, other number, and last gradient's norm and scale are these.
+    fn read(terms: [f32; 3], raw: f32, gradient: [f32; 2]) -> Result<Means, String> {
+        let tensor = |number: f32| Tensor::<1>::from_data([number], &Device::flex());
+        let score = Score {
+            terms: terms.map(tensor).into(),
+            loss: tensor(0.0),
+            maximised: true,
+            items: 7,
+        };
+        let at = StepNumber {
+            epoch: 2,
+            step: 3,
+            steps: 5,
+            items: 7,
+        };
+        let last = Tensor::from_data(gradient, &Device::flex());
+        let output = StepOutput::new(VAE, score, tensor(raw), last, at, Role::Train);
+        let read = output.sync().map(|output| output.adapt());
+        read.map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn numbers_are_read_in_their_order() {
+        let means = read([-1.0, 2.0, 3.0], 4.0, [5.0, 0.5]).unwrap();
+        assert_eq!(means.terms, [-1.0, 2.0, 3.0]);
+        let rest = (means.raw, means.gradient_norm, means.clipped, means.items);
+        assert_eq!(rest, (4.0, 5.0, 1.0, 7));
+        let means = read([-1.0, 2.0, 3.0], 4.0, [0.5, 1.0]).unwrap();
+        assert_eq!((means.gradient_norm, means.clipped), (0.5, 0.0));
+    }
+
+    /// Any one of them is enough.
+    #[test]
+    fn what_is_not_finite_stops_the_training() {
+        let (terms, raw, gradient) = ([-1.0, 2.0, 3.0], 4.0, [5.0, 1.0]);
+        for (read, wrong) in [
+            (read([-1.0, f32::NAN, 3.0], raw, gradient), "the loss is"),
+            (read(terms, f32::INFINITY, gradient), "the loss is"),
+            (read(terms, raw, [f32::NAN, 1.0]), "the gradient before is"),
+        ] {
+            let error = read.unwrap_err();
+            assert!(error.contains("step 3 of 5 of epoch 2"), "{error}");
+            assert!(error.contains(wrong), "{error}, not {wrong}");
+        }
+    }
+}

@@ -165,6 +165,16 @@ mod tests {
         );
     }
 
+    /// What it falls from is the best of all that came after the first steps, not what these were.
+    #[test]
+    fn what_was_learned_later_can_be_lost_too() {
+        let watch = Watch::new(bernoulli(784), 100);
+        assert_eq!(first(&watch, [-500.0; 200]), None);
+        assert_eq!(first(&watch, [-100.0; 500]), None);
+        let (_, Divergence { best, .. }) = first(&watch, [-450.0; 200]).unwrap();
+        assert!((best + 100.0).abs() < 1e-3, "{best}");
+    }
+
     /// As on black images that the density of a model has become narrow around.
     #[test]
     fn a_density_falls_deep_and_is_back() {

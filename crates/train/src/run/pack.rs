@@ -158,3 +158,168 @@ impl Pack {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn_pack::Writer;
+
+    use super::*;
+
+    /// A file of these tensors, each named, with its type, shape and parameter.
+    fn file(tensors: &[(&str, DType, &[usize], Option<u64>)]) -> Writer {
+        let tensor = |&(name, dtype, shape, id): &(&str, DType, &[usize], _)| {
+            let size = shape.iter().product::<usize>() * dtype.size();
+            let bytes = Bytes::from_bytes_vec(vec![0; size]);
+            Tensor::new(name.into(), dtype, shape.to_vec(), id, bytes)
+        };
+        Writer::new(tensors.iter().map(tensor).collect())
+    }
+
+    fn why(checked: Result<()>) -> String {
+        format!("{:#}", checked.unwrap_err())
+    }
+
+    #[test]
+    fn weights_are_of_parameters_and_single_precision() {
+        let check = |dtype, id| check_model(file(&[("a", dtype, &[2], id)]).into_bytes().unwrap());
+        check(DType::F32, Some(7)).unwrap();
+        assert_eq!(why(check(DType::F64, Some(7))), "a is of F64, not F32");
+        assert_eq!(why(check(DType::F32, None)), "a belongs to no parameter");
+    }
+
+    #[test]
+    fn an_order_has_each_coordinate_once() {
+        let check = |dtype: DType, bytes: Vec<u8>| {
+            let size = bytes.len() / dtype.size();
+            let bytes = Bytes::from_bytes_vec(bytes);
+            let tensor = Tensor::new("a.Permutation.order".into(), dtype, [size], Some(7), bytes);
+            check_model(Writer::new(vec![tensor]).into_bytes().unwrap())
+        };
+        let narrow = |order: &[i32]| order.iter().flat_map(|i| i.to_le_bytes()).collect();
+        let wide = |order: &[i64]| order.iter().flat_map(|i| i.to_le_bytes()).collect();
+        check(DType::I32, narrow(&[2, 0, 1])).unwrap();
+        check(DType::I64, wide(&[2, 0, 1])).unwrap();
+        for (dtype, bytes) in [
+            (DType::I32, narrow(&[1, 2, 3])),
+            (DType::I32, narrow(&[0, 0, 1])),
+            (DType::I32, narrow(&[0, -1, 1])),
+            (DType::I64, wide(&[0, 1, 1 << 32])),
+            (DType::F32, vec![0; 4]),
+        ] {
+            let error = why(check(dtype, bytes));
+            assert!(error.contains("no order of coordinates"), "{error}");
+        }
+    }
+
+    /// The state of two parameters under an optimiser with an average and a count of steps, and what may be wrong with it.
+    #[test]
+    fn the_state_of_an_optimiser_is_that_of_the_model() {
+        let model = || {
+            let tensors = [
+                ("w", DType::F32, &[2, 3][..], Some(7)),
+                ("b", DType::F32, &[3], Some(8)),
+            ];
+            file(&tensors).into_bytes().unwrap()
+        };
+        let tensors = [
+            ("7.average", DType::F32, &[2, 3][..], Some(7)),
+            ("8.average", DType::F32, &[3], Some(8)),
+        ];
+        let scalars = [
+            ("7.__rank", 2),
+            ("8.__rank", 1),
+            ("7.steps", 5),
+            ("8.steps", 5),
+        ];
+        let paths = [("7", "w"), ("8", "b")];
+        let check = |tensors: &[_], scalars: &[(&str, u64)], paths: &[(&str, &str)]| {
+            let mut writer = file(tensors);
+            for (name, count) in scalars {
+                writer = writer.with_scalar(name, Scalar::UInt(*count));
+            }
+            for (id, path) in paths {
+                writer = writer.with_metadata(id, path);
+            }
+            check_optimizer(writer.into_bytes().unwrap(), model())
+        };
+        check(&tensors, &scalars, &paths).unwrap();
+
+        let [of_w, of_b] = tensors;
+        for (tensors, wrong) in [
+            // Of the other parameter's shape, of its id, of none that is there, and not there.
+            ([of_w, ("8.average", DType::F32, &[2, 3], Some(8))], "shape"),
+            ([of_w, ("8.average", DType::F32, &[4], Some(8))], "shape"),
+            (
+                [of_w, ("8.average", DType::F32, &[2, 3], Some(7))],
+                "8.average belongs to no",
+            ),
+            (
+                [of_w, ("9.average", DType::F32, &[3], Some(9))],
+                "9.average belongs to no",
+            ),
+            (
+                [of_w, ("8.other", DType::F32, &[3], Some(8))],
+                "lacks a part",
+            ),
+        ] {
+            let error = why(check(&tensors, &scalars, &paths));
+            assert!(error.contains(wrong), "{error}, not {wrong}");
+        }
+        let error = why(check(&[of_b], &scalars, &paths));
+        assert!(error.contains("lacks a part"), "{error}");
+
+        let [rank_w, rank_b, steps_w, steps_b] = scalars;
+        let most = u64::from(u32::MAX);
+        check(
+            &tensors,
+            &[rank_w, rank_b, steps_w, ("8.steps", most)],
+            &paths,
+        )
+        .unwrap();
+        for (scalars, wrong) in [
+            ([rank_w, ("8.__rank", 2), steps_w, steps_b], "the rank of b"),
+            (
+                [rank_w, rank_b, steps_w, ("8.steps", most + 1)],
+                "8.steps is no count",
+            ),
+            (
+                [rank_w, rank_b, steps_w, ("9.steps", 5)],
+                "9.steps belongs to no",
+            ),
+            ([rank_w, rank_b, steps_w, ("8.other", 5)], "lacks a part"),
+        ] {
+            let error = why(check(&tensors, &scalars, &paths));
+            assert!(error.contains(wrong), "{error}, not {wrong}");
+        }
+
+        for (paths, wrong) in [
+            ([("7", "w"), ("8", "c")], "c is not in the model"),
+            ([("7", "b"), ("8", "w")], "is not in the model"),
+        ] {
+            let error = why(check(&tensors, &scalars, &paths));
+            assert!(error.contains(wrong), "{error}, not {wrong}");
+        }
+        assert!(why(check(&[], &[], &[])).contains("no state"));
+    }
+
+    #[test]
+    fn the_counts_of_the_rates_are_one() {
+        let check = |scalars: &[(&str, Scalar)]| {
+            let mut writer = file(&[]);
+            for (name, scalar) in scalars {
+                writer = writer.with_scalar(name, *scalar);
+            }
+            check_scheduler(writer.into_bytes().unwrap())
+        };
+        let (four, five) = (Scalar::UInt(4), Scalar::UInt(5));
+        check(&[("base.done", four), ("group.done", four)]).unwrap();
+        let error = why(check(&[("base.done", four), ("group.done", five)]));
+        assert!(error.contains("counts differ"), "{error}");
+        // As groups that have counts of other names.
+        let error = why(check(&[("base.done", four), ("group.step", four)]));
+        assert!(error.contains("counts differ"), "{error}");
+        assert!(why(check(&[])).contains("no count"));
+        let error = why(check(&[("base.done", Scalar::Float(4.0))]));
+        assert!(error.contains("no count"), "{error}");
+    }
+}
