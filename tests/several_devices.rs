@@ -33,7 +33,7 @@ fn several_devices_train_as_one_does() {
     // Annealed by the step, which all devices count alike.
     let annealed = "--anneal kl-warm-up:10";
     let at = Place::with_run(annealed);
-    // The digits' last batch has 37 images, of which each has its share too.
+    // The digits' last batch has 97 images, which neither two nor three divide.
     for devices in ["0", "0,0", "0,0,0"] {
         let run = format!("on-{}", devices.len());
         at.train(&format!(

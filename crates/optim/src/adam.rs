@@ -56,27 +56,33 @@ impl Optimizer for Adam {
         gradient: Tensor<D>,
         state: Option<AdamState<D>>,
     ) -> (Tensor<D>, Option<AdamState<D>>) {
-        let last = state.map(|state| state.momentum).unwrap_or_else(|| {
-            AdaptiveMomentumState::new(0, parameter.zeros_like(), parameter.zeros_like())
-        });
-        let time = last.time + 1;
-        let rule = Rule::Adam(Step::new(*self, lr, time));
         let keep = keep(lr, self.weight_decay, &parameter);
-        let (parameter, m, v) = update(
-            rule,
-            keep,
-            parameter,
-            gradient,
-            last.moment_1,
-            last.moment_2,
-        );
-        let state = AdamState::new(AdaptiveMomentumState::new(time, m, v));
-        (parameter, Some(state))
+        moments(keep, parameter, gradient, state, |time| {
+            Rule::Adam(Step::new(*self, lr, time))
+        })
     }
 
     fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
         AdamState::new(state.momentum.to_device(device))
     }
+}
+
+/// A step by the rule of its time, from this share of the parameter, of Adam and its like: two moments, which begin at 0.
+pub(crate) fn moments<const D: usize>(
+    keep: f64,
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    state: Option<AdamState<D>>,
+    rule: impl FnOnce(usize) -> Rule,
+) -> (Tensor<D>, Option<AdamState<D>>) {
+    let last = state.map(|state| state.momentum).unwrap_or_else(|| {
+        AdaptiveMomentumState::new(0, parameter.zeros_like(), parameter.zeros_like())
+    });
+    let time = last.time + 1;
+    let (first, second) = (last.moment_1, last.moment_2);
+    let (parameter, first, second) = update(rule(time), keep, parameter, gradient, first, second);
+    let state = AdamState::new(AdaptiveMomentumState::new(time, first, second));
+    (parameter, Some(state))
 }
 
 /// The step at a time t.

@@ -1,9 +1,12 @@
 use burn::{
-    optim::{AdamState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer},
+    optim::{AdamState, LearningRate, ModuleOptimizer, Optimizer},
     tensor::{Device, Tensor},
 };
 
-use crate::update::{Rule, keep, update};
+use crate::{
+    adam::moments,
+    update::{Rule, keep},
+};
 
 /// Adamax, Adam with the largest gradient in place of the root mean square (Kingma & Ba 2015, section 7.1).
 ///
@@ -54,22 +57,10 @@ impl Optimizer for Adamax {
         gradient: Tensor<D>,
         state: Option<AdamState<D>>,
     ) -> (Tensor<D>, Option<AdamState<D>>) {
-        let last = state.map(|state| state.momentum).unwrap_or_else(|| {
-            AdaptiveMomentumState::new(0, parameter.zeros_like(), parameter.zeros_like())
-        });
-        let time = last.time + 1;
-        let rule = Rule::Adamax(Step::new(*self, lr, time));
         let keep = keep(lr, self.weight_decay, &parameter);
-        let (parameter, m, u) = update(
-            rule,
-            keep,
-            parameter,
-            gradient,
-            last.moment_1,
-            last.moment_2,
-        );
-        let state = AdamState::new(AdaptiveMomentumState::new(time, m, u));
-        (parameter, Some(state))
+        moments(keep, parameter, gradient, state, |time| {
+            Rule::Adamax(Step::new(*self, lr, time))
+        })
     }
 
     fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {

@@ -143,7 +143,12 @@ mod tests {
         assert_eq!(first(&watch, [-1100.0, -110.0, -110.0]), None);
         // The first steps are judged mildly, from wherever they start.
         let start = (0..100).map(|t| -1000.0 - 20.0 * f64::from(t));
-        assert_eq!(first(&Watch::new(bernoulli(64), 100), start), None);
+        assert_eq!(first(&Watch::new(bernoulli(64), 100), start.clone()), None);
+        // Of four devices four scores are a step.
+        let shared = || start.clone().flat_map(|elbo| [elbo; 4]);
+        let on_four = Watch::new(bernoulli(64), 100).on(4);
+        assert_eq!(first(&on_four, shared()), None);
+        assert!(first(&Watch::new(bernoulli(64), 100), shared()).is_some());
     }
 
     /// Images of which some cost nothing and some a lot, one at a time, a dozen of a kind after another.
