@@ -17,7 +17,7 @@ use burn_flows::{
 };
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
-use fused_nn::{affine_relu, maxout};
+use fused_nn::{affine, affine_columns, affine_relu, maxout};
 use fused_optim::{Adam, Adamax, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
@@ -713,6 +713,65 @@ fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 
         of_bias.unwrap(),
     ]
     .map(|data| data.iter::<f64>().collect())
+}
+
+/// The columns of a layer, apart, and the gradients of x, W and b where the first part takes no part in the loss and the second
+/// takes part twice. Every product is exact in `f32`.
+fn columns(
+    device: &Device,
+    dtype: DType,
+    of: fn(Tensor<2>, Tensor<2>, Tensor<1>, &[usize]) -> Vec<Tensor<2>>,
+) -> Vec<Vec<f64>> {
+    let (rows, inputs, widths) = (50, 30, [7, 20, 1, 64]);
+    let outputs = widths.iter().sum();
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut numbers = |shape: &[usize]| {
+        let n = shape.iter().product();
+        let eighths = (0..n).map(|_| rng.random_range(-200..200) as f32 / 8.0);
+        TensorData::new(eighths.collect::<Vec<_>>(), shape.to_vec()).convert_dtype(dtype)
+    };
+    let options = (device, dtype);
+    let x = Tensor::<2>::from_data(numbers(&[rows, inputs]), options).require_grad();
+    let weight = Tensor::<2>::from_data(numbers(&[inputs, outputs]), options).require_grad();
+    let bias = Tensor::<1>::from_data(numbers(&[outputs]), options).require_grad();
+
+    let y = of(x.clone(), weight.clone(), bias.clone(), &widths);
+    let losses = [1, 2, 3, 1].map(|i| {
+        let y = y[i].clone();
+        let weights = Tensor::<2>::from_data(numbers(&y.dims()), options);
+        (y * weights).sum()
+    });
+    let gradients = losses.into_iter().reduce(|a, b| a + b).unwrap().backward();
+    let of_x = x.grad(&gradients).unwrap().into_data();
+    let of_weight = weight.grad(&gradients).unwrap().into_data();
+    let of_bias = bias.grad(&gradients).unwrap().into_data();
+    (y.into_iter().map(Tensor::into_data))
+        .chain([of_x, of_weight, of_bias])
+        .map(|data| data.iter().collect())
+        .collect()
+}
+
+#[test]
+fn columns_are_those_of_the_whole_layer() {
+    let exact = columns(
+        &Device::flex().autodiff(),
+        DType::F64,
+        |x, weight, bias, widths| {
+            let all = affine(x, weight, bias);
+            let mut end = 0;
+            let part = |width: &usize| {
+                end += width;
+                all.clone().slice_dim(1, end - width..end)
+            };
+            widths.iter().map(part).collect()
+        },
+    );
+    for device in [Device::flex(), ndarray(), wgpu()] {
+        let tracked = device.autodiff();
+        for device in [tracked.clone(), tracked.gradient_checkpointing()] {
+            assert_eq!(columns(&device, DType::F32, affine_columns), exact);
+        }
+    }
 }
 
 #[test]
