@@ -306,19 +306,7 @@ impl Flow {
     ///
     /// As [`forward`](Self::forward).
     pub fn bind(&self, context: Option<Tensor<2>>) -> impl Bijection + Clone + use<> {
-        let owners = match (self.context, &context) {
-            (None, None) => 1,
-            (Some(width), Some(context)) => {
-                let [batch, got] = context.dims();
-                assert!(
-                    got == width,
-                    "this flow takes a context [batch, {width}], got [{batch}, {got}]"
-                );
-                batch
-            }
-            (None, Some(_)) => panic!("this flow was built without a context, but was given one"),
-            (Some(_), None) => panic!("this flow was built with a context, but was given none"),
-        };
+        let owners = (context.as_ref()).map_or(1, |context| context.dims()[0]);
         let maps = zip(&self.parts, self.given(context));
         Chain {
             dim: self.dim,
@@ -329,8 +317,17 @@ impl Flow {
         }
     }
 
-    /// What each part is given of a context.
+    /// What each part is given of a context, which is there if the flow was built with one.
     fn given(&self, context: Option<Tensor<2>>) -> Vec<Option<Tensor<2>>> {
+        match (self.context, context.as_ref().map(Tensor::dims)) {
+            (None, None) => {}
+            (Some(width), Some([batch, got])) => assert!(
+                got == width,
+                "this flow takes a context [batch, {width}], got [{batch}, {got}]"
+            ),
+            (None, Some(_)) => panic!("this flow was built without a context, but was given one"),
+            (Some(_), None) => panic!("this flow was built with a context, but was given none"),
+        }
         let networks = self.parts.iter().map(Part::network);
         let widths: Vec<usize> = (networks.flatten()).map(Network::first_width).collect();
         let columns = match (&self.context_layer, &context) {
@@ -357,7 +354,7 @@ impl Flow {
     ///
     /// As [`forward`](Self::forward).
     pub fn standardize(mut self, points: Tensor<2>, context: Option<Tensor<2>>) -> Self {
-        let mut points = points;
+        let mut points = widened(points);
         let given = self.given(context);
         for (part, given) in zip(&mut self.parts, given).rev() {
             if let Part::Forward(Family::ActNorm(norm)) = part {

@@ -2,7 +2,8 @@
 //!
 //! An operation of Burn's graph has one result. Were the columns taken out of it by slices, each would hand back a gradient as
 //! large as the whole, zeros but for its own columns, and those are added up: with K equal parts K² of a part's. Here each part
-//! writes its columns into one gradient, which the product takes when all have ([`Gradient`]).
+//! writes its columns into one gradient, which the product takes when all have ([`Gradient`]). Elsewhere than on flex and ndarray,
+//! in `f32`, there are slices, of halves.
 
 use std::{
     iter::zip,
@@ -42,16 +43,8 @@ pub fn affine_columns(
         widths.iter().sum::<usize>() == outputs,
         "{outputs} outputs do not fall into {widths:?}"
     );
-    let ends = widths.iter().scan(0, |end, width| {
-        *end += width;
-        Some(*end)
-    });
-    let columns = zip(ends, widths).map(|(end, width)| end - width..end);
     if !(is_fused(&x) && is_fused(&weight)) || widths.contains(&0) {
-        let all = affine(x, weight, bias);
-        return columns
-            .map(|columns| all.clone().slice_dim(1, columns))
-            .collect();
+        return halved(affine(x, weight, bias), widths);
     }
     let gradient = Gradient::default();
     let all = Dispatch::affine_of_all(
@@ -60,10 +53,25 @@ pub fn affine_columns(
         bias.into_dispatch(),
         gradient.clone(),
     );
-    columns
+    let ends = widths.iter().scan(0, |end, width| {
+        *end += width;
+        Some(*end)
+    });
+    (zip(ends, widths).map(|(end, width)| end - width..end))
         .map(|columns| Dispatch::columns(all.clone(), columns, gradient.clone()))
         .map(Tensor::from_dispatch)
         .collect()
+}
+
+/// The columns by slices, half of the parts at a time: K parts hand back log K wholes, not K.
+fn halved(all: Tensor<2>, widths: &[usize]) -> Vec<Tensor<2>> {
+    if widths.len() < 2 {
+        return widths.iter().map(|_| all.clone()).collect();
+    }
+    let (left, right) = widths.split_at(widths.len() / 2);
+    let (middle, end) = (left.iter().sum(), widths.iter().sum());
+    let [of_left, of_right] = [0..middle, middle..end].map(|half| all.clone().slice_dim(1, half));
+    [halved(of_left, left), halved(of_right, right)].concat()
 }
 
 /// The gradient of a product, row by row, as far as its parts have come; nothing before the first.
