@@ -13,15 +13,20 @@ use burn_flows::{
 };
 use support::{assert_close, tensor, uniform, values};
 
-/// Three additive couplings of a plane without hidden layers, the coordinates exchanged after each: each adds a number to the
+/// Three additive couplings of a plane without hidden layers, the coordinates exchanged after the first: each adds a number to the
 /// second coordinate, its column of the context's layer, since what it makes of the first starts at 0.
 fn shifts() -> FlowConfig {
     let coupling = CouplingConfig {
         map: ScalarMap::Additive,
         hidden: Vec::new(),
     };
-    let step: [PartConfig; 2] = [coupling.into(), PermutationConfig::Reverse.into()];
-    FlowConfig::new(2, [step.clone(), step.clone(), step].concat()).with_context(2)
+    let coupling = PartConfig::from(coupling);
+    let exchange = PermutationConfig::Reverse.into();
+    FlowConfig::new(
+        2,
+        vec![coupling.clone(), exchange, coupling.clone(), coupling],
+    )
+    .with_context(2)
 }
 
 /// Of the context's layer, `[2, 3]` and `[3]`.
@@ -62,10 +67,10 @@ fn each_network_gets_its_own_columns() {
         let context = tensor(vec![1.0, 0.0, 1.0, 2.0], [2, 2], dtype, &device).require_grad();
         let out = flow.forward(z.clone(), Some(context.clone()));
 
-        // The couplings add 4.5, 7 and -14 for the first example, 7.5, 7.5 and -15.5 for the second: the first and the third to
-        // what was the second coordinate, which comes first after three exchanges.
-        let first = [1.0 + 4.5 - 14.0, 0.0 + 7.0];
-        let second = [3.0 + 7.5 - 15.5, 2.0 + 7.5];
+        // The couplings add 4.5, 7 and -14 for the first example, 7.5, 7.5 and -15.5 for the second: the first one to what was
+        // the second coordinate, the others to what was the first.
+        let first = [1.0 + 4.5, 0.0 + 7.0 - 14.0];
+        let second = [3.0 + 7.5, 2.0 + 7.5 - 15.5];
         assert_eq!(values(out.value.clone()), [first, second].concat());
         assert_eq!(values(out.log_det), [0.0; 2]);
         let back = flow.inverse(out.value.clone(), Some(context.clone()));
