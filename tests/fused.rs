@@ -17,7 +17,7 @@ use burn_flows::{
 };
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
-use fused_nn::{affine_relu, maxout};
+use fused_nn::{affine, affine_columns, affine_relu, maxout};
 use fused_optim::{Adam, Adamax, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
@@ -713,6 +713,96 @@ fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 
         of_bias.unwrap(),
     ]
     .map(|data| data.iter::<f64>().collect())
+}
+
+/// The columns of two layers on the same x, apart, and the gradients of x, weights and biases. Of the first layer one part takes no
+/// part in the loss and one takes part twice, of the second the last takes none. Every product is exact in `f32`.
+///
+/// `frozen`: of the weights and biases no gradient is asked for.
+fn columns(
+    device: &Device,
+    dtype: DType,
+    frozen: bool,
+    of: fn(Tensor<2>, Tensor<2>, Tensor<1>, &[usize]) -> Vec<Tensor<2>>,
+) -> Vec<Vec<f64>> {
+    let (rows, inputs) = (50, 30);
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut numbers = |shape: &[usize]| {
+        let n = shape.iter().product();
+        let eighths = (0..n).map(|_| rng.random_range(-200..200) as f32 / 8.0);
+        TensorData::new(eighths.collect::<Vec<_>>(), shape.to_vec()).convert_dtype(dtype)
+    };
+    let options = (device, dtype);
+    let x = Tensor::<2>::from_data(numbers(&[rows, inputs]), options).require_grad();
+    let (mut loss, mut values, mut layers) = (x.clone().sum(), Vec::new(), Vec::new());
+    let parts = [
+        (&[7, 20, 1, 64][..], &[1, 2, 3, 1][..]),
+        (&[20, 20, 5], &[1, 0]),
+    ];
+    for (widths, taken) in parts {
+        let outputs = widths.iter().sum();
+        let weight = Tensor::<2>::from_data(numbers(&[inputs, outputs]), options);
+        let bias = Tensor::<1>::from_data(numbers(&[outputs]), options);
+        let (weight, bias) = match frozen {
+            true => (weight, bias),
+            false => (weight.require_grad(), bias.require_grad()),
+        };
+        let y = of(x.clone(), weight.clone(), bias.clone(), widths);
+        for &i in taken {
+            let y = y[i].clone();
+            let weights = Tensor::<2>::from_data(numbers(&y.dims()), options);
+            loss = loss + (y * weights).sum();
+        }
+        values.extend(y.into_iter().map(Tensor::into_data));
+        layers.push((weight, bias));
+    }
+    let gradients = loss.backward();
+    values.push(x.grad(&gradients).unwrap().into_data());
+    for (weight, bias) in layers.into_iter().filter(|_| !frozen) {
+        values.push(weight.grad(&gradients).unwrap().into_data());
+        values.push(bias.grad(&gradients).unwrap().into_data());
+    }
+    values
+        .into_iter()
+        .map(|data| data.iter().collect())
+        .collect()
+}
+
+#[test]
+fn columns_are_those_of_the_whole_layer() {
+    let sliced = |x, weight, bias, widths: &[usize]| {
+        let all = affine(x, weight, bias);
+        let mut end = 0;
+        let part = |width: &usize| {
+            end += width;
+            all.clone().slice_dim(1, end - width..end)
+        };
+        widths.iter().map(part).collect()
+    };
+    for frozen in [false, true] {
+        let exact = columns(&Device::flex().autodiff(), DType::F64, frozen, sliced);
+        for device in [Device::flex(), ndarray(), wgpu()] {
+            let tracked = device.autodiff();
+            for device in [tracked.clone(), tracked.gradient_checkpointing()] {
+                let got = columns(&device, DType::F32, frozen, affine_columns);
+                assert_eq!(got, exact);
+            }
+        }
+    }
+    let device = Device::flex();
+    let nothing = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
+    let bias = Tensor::zeros([3], &device);
+    let of_no_rows = affine_columns(nothing([0, 2]), nothing([2, 3]), bias, &[0, 3]);
+    let shapes: Vec<_> = of_no_rows.iter().map(Tensor::dims).collect();
+    assert_eq!(shapes, [[0, 0], [0, 3]]);
+}
+
+#[test]
+#[should_panic(expected = "3 outputs do not fall into [1, 1]")]
+fn widths_are_those_of_all_columns() {
+    let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &Device::flex());
+    let bias = Tensor::zeros([3], &Device::flex());
+    affine_columns(zeros([4, 2]), zeros([2, 3]), bias, &[1, 1]);
 }
 
 #[test]

@@ -42,23 +42,34 @@ impl Conditioner {
         }
     }
 
-    /// The conditioner for a context `[batch, width]`, which is looked at here, once.
-    pub fn bind(&self, context: Option<&Tensor<2>>) -> BoundConditioner {
-        let (network, map) = match self {
-            Self::Additive(network) => (network, ScalarMap::Additive),
-            Self::Affine(network) => (network, ScalarMap::Affine),
-            Self::Spline(by) => (&by.network, ScalarMap::Spline(by.bins)),
-            Self::CircularSpline(by) => (&by.network, ScalarMap::CircularSpline(by.bins)),
-            Self::Sigmoidal(by) => (&by.network, ScalarMap::Sigmoidal(by.units)),
-        };
+    pub fn network(&self) -> &Network {
+        match self {
+            Self::Additive(network) | Self::Affine(network) => network,
+            Self::Spline(by) | Self::CircularSpline(by) => &by.network,
+            Self::Sigmoidal(by) => &by.network,
+        }
+    }
+
+    fn map(&self) -> ScalarMap {
+        match self {
+            Self::Additive(_) => ScalarMap::Additive,
+            Self::Affine(_) => ScalarMap::Affine,
+            Self::Spline(by) => ScalarMap::Spline(by.bins),
+            Self::CircularSpline(by) => ScalarMap::CircularSpline(by.bins),
+            Self::Sigmoidal(by) => ScalarMap::Sigmoidal(by.units),
+        }
+    }
+
+    /// The conditioner with what [`Network::bind`] takes.
+    pub fn bind(&self, of_context: Option<Tensor<2>>) -> BoundConditioner {
         BoundConditioner {
-            network: network.bind(context),
-            map,
+            network: self.network().bind(of_context),
+            map: self.map(),
         }
     }
 }
 
-/// A [`Conditioner`] with what it makes of a context.
+/// A [`Conditioner`] with weights and biases at hand.
 #[derive(Clone, Debug)]
 pub struct BoundConditioner {
     network: BoundNetwork,

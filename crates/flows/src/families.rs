@@ -24,6 +24,7 @@ use crate::{
         sylvester::{SylvesterConfig, SylvesterStack},
     },
     map::Domain,
+    network::Network,
 };
 
 macro_rules! families {
@@ -85,10 +86,11 @@ macro_rules! families {
         }
 
         impl Family {
-            /// The map for `context: [batch, width]`; its networks run here, once.
-            pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+            /// The map for `given: [batch, width]` of a context: the context itself, or, where there is a
+            /// [network](Part::network) that looks at points too, its first layer's bias.
+            pub fn bind(&self, dim: usize, given: Option<Tensor<2>>) -> Arc<dyn Bijection> {
                 match self {
-                    $(Self::$name(family) => family.bind(dim, context),)*
+                    $(Self::$name(family) => family.bind(dim, given),)*
                 }
             }
         }
@@ -129,10 +131,21 @@ pub enum Part {
 }
 
 impl Part {
-    pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    /// The network that looks at points and a context, if there is one.
+    pub fn network(&self) -> Option<&Network> {
+        let (Self::Forward(family) | Self::Inverse(family)) = self;
+        match family {
+            Family::Coupling(layer) => Some(layer.network()),
+            Family::Autoregressive(layer) => Some(layer.network()),
+            _ => None,
+        }
+    }
+
+    /// As [`Family::bind`].
+    pub fn bind(&self, dim: usize, given: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         match self {
-            Self::Forward(family) => family.bind(dim, context),
-            Self::Inverse(family) => Arc::new(Inverse(family.bind(dim, context))),
+            Self::Forward(family) => family.bind(dim, given),
+            Self::Inverse(family) => Arc::new(Inverse(family.bind(dim, given))),
         }
     }
 }

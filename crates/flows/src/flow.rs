@@ -1,9 +1,11 @@
-use std::{error, fmt};
+use std::{error, fmt, iter::zip};
 
 use burn::{
     module::Module,
+    nn::Linear,
     tensor::{Device, Tensor},
 };
+use fused_nn::affine_columns;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +15,9 @@ use crate::{
     bijection::Chain,
     families::{Family, Part, PartConfig},
     map::Domain,
+    math::widened,
+    network::Network,
+    parameters::leaf,
 };
 
 /// Which flow to build; saved and read as JSON or any other serde format.
@@ -203,8 +208,15 @@ impl FlowConfig {
         let domain =
             (self.check().and_then(|()| self.domain())).unwrap_or_else(|error| panic!("{error}"));
         let init = |part: &PartConfig| part.init(self.dim, self.context, device);
+        let parts: Vec<Part> = self.parts.iter().map(init).collect();
+        let context_layers = (self.context).map_or(Vec::new(), |context| {
+            let networks = parts.iter().filter_map(Part::network);
+            let layer = |network: &Network| network.context_layer(context, device);
+            networks.map(layer).collect()
+        });
         Flow {
-            parts: self.parts.iter().map(init).collect(),
+            context_layer: side_by_side(&context_layers),
+            parts,
             dim: self.dim,
             context: self.context,
             domain,
@@ -233,6 +245,8 @@ impl error::Error for FlowConfigError {}
 #[derive(Module, Debug)]
 pub struct Flow {
     parts: Vec<Part>,
+    /// From a context to the first layers of all networks that look at points too, their biases side by side: one product.
+    context_layer: Option<Linear>,
     #[module(skip)]
     dim: usize,
     #[module(skip)]
@@ -292,25 +306,45 @@ impl Flow {
     ///
     /// As [`forward`](Self::forward).
     pub fn bind(&self, context: Option<Tensor<2>>) -> impl Bijection + Clone + use<> {
-        let owners = match (self.context, &context) {
-            (None, None) => 1,
-            (Some(width), Some(context)) => {
-                let [batch, got] = context.dims();
-                assert!(
-                    got == width,
-                    "this flow takes a context [batch, {width}], got [{batch}, {got}]"
-                );
-                batch
-            }
-            (None, Some(_)) => panic!("this flow was built without a context, but was given one"),
-            (Some(_), None) => panic!("this flow was built with a context, but was given none"),
-        };
-        let bind = |part: &Part| part.bind(self.dim, context.as_ref());
+        let owners = (context.as_ref()).map_or(1, |context| context.dims()[0]);
+        let maps = zip(&self.parts, self.given(context));
         Chain {
             dim: self.dim,
             owners,
-            maps: self.parts.iter().map(bind).collect(),
+            maps: maps
+                .map(|(part, given)| part.bind(self.dim, given))
+                .collect(),
         }
+    }
+
+    /// What each part is given of a context, which is there if the flow was built with one.
+    fn given(&self, context: Option<Tensor<2>>) -> Vec<Option<Tensor<2>>> {
+        match (self.context, context.as_ref().map(Tensor::dims)) {
+            (None, None) => {}
+            (Some(width), Some([batch, got])) => assert!(
+                got == width,
+                "this flow takes a context [batch, {width}], got [{batch}, {got}]"
+            ),
+            (None, Some(_)) => panic!("this flow was built without a context, but was given one"),
+            (Some(_), None) => panic!("this flow was built with a context, but was given none"),
+        }
+        let networks = self.parts.iter().map(Part::network);
+        let widths: Vec<usize> = (networks.flatten()).map(Network::first_width).collect();
+        let columns = match (&self.context_layer, &context) {
+            (Some(layer), Some(context)) => {
+                let bias = layer.bias.as_ref().expect("it is all biases");
+                let (weight, bias) = (widened(layer.weight.val()), widened(bias.val()));
+                affine_columns(widened(context.clone()), weight, bias, &widths)
+            }
+            _ => Vec::new(),
+        };
+        let mut columns = columns.into_iter();
+        (self.parts.iter())
+            .map(|part| match part.network() {
+                Some(_) => columns.next(),
+                None => context.clone(),
+            })
+            .collect()
     }
 
     /// This flow with every ActNorm at its data-dependent start (Kingma & Dhariwal 2018): what each one makes of
@@ -320,15 +354,28 @@ impl Flow {
     ///
     /// As [`forward`](Self::forward).
     pub fn standardize(mut self, points: Tensor<2>, context: Option<Tensor<2>>) -> Self {
-        let mut points = points;
-        for part in self.parts.iter_mut().rev() {
+        let mut points = widened(points);
+        let given = self.given(context);
+        for (part, given) in zip(&mut self.parts, given).rev() {
             if let Part::Forward(Family::ActNorm(norm)) = part {
                 *norm = norm.clone().standardizing(points.clone());
             }
-            points = part.bind(self.dim, context.as_ref()).inverse(points).value;
+            points = part.bind(self.dim, given).inverse(points).value;
         }
         self
     }
+}
+
+/// A layer to the outputs of all of them, if there are any.
+fn side_by_side(layers: &[Linear]) -> Option<Linear> {
+    let mut all = layers.first()?.clone();
+    let weights = layers.iter().map(|layer| layer.weight.val()).collect();
+    let biases = layers
+        .iter()
+        .filter_map(|layer| Some(layer.bias.as_ref()?.val()));
+    all.weight = leaf(Tensor::cat(weights, 1));
+    all.bias = Some(leaf(Tensor::cat(biases.collect(), 0)));
+    Some(all)
 }
 
 #[cfg(test)]

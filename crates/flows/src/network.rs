@@ -22,21 +22,19 @@ pub struct Network {
     layers: Vec<Linear>,
     /// What each weight is multiplied by, where some connections must not be. Follows from the sizes: not saved.
     masks: Vec<Tensor<2>>,
-    /// To what is added to the first layer.
-    context: Option<Linear>,
 }
 
 impl Network {
-    /// From `inputs` numbers, at least one, to `outputs`.
+    /// From `inputs` numbers, at least one, to `outputs`. Where there is a context, the first layer's bias comes from there.
     pub fn dense(
         inputs: usize,
         outputs: usize,
-        context: Option<usize>,
+        has_context: bool,
         hidden: &[usize],
         device: &Device,
     ) -> Self {
         let widths: Vec<usize> = [&[inputs], hidden, &[outputs]].concat();
-        Self::new(&widths, Vec::new(), context, device)
+        Self::new(&widths, Vec::new(), has_context, device)
     }
 
     /// From `dim` numbers, of each of which `seen` are looked at, to `each` for every one of them, which depend on the numbers
@@ -47,7 +45,7 @@ impl Network {
     pub fn autoregressive(
         dim: usize,
         [seen, each]: [usize; 2],
-        context: Option<usize>,
+        has_context: bool,
         hidden: &[usize],
         device: &Device,
     ) -> Self {
@@ -71,53 +69,63 @@ impl Network {
                 Tensor::from_data(TensorData::new(mask, [from.len(), to.len()]), device)
             })
             .collect();
-        Self::new(&widths, masks, context, device)
+        Self::new(&widths, masks, has_context, device)
     }
 
-    fn new(
-        widths: &[usize],
-        masks: Vec<Tensor<2>>,
-        context: Option<usize>,
-        device: &Device,
-    ) -> Self {
-        let mut layers: Vec<Linear> = zip(widths, &widths[1..])
-            .map(|(&from, &to)| LinearConfig::new(from, to).init(device))
-            .collect();
-        let last = layers.last_mut().expect("there is a layer to the outputs");
-        last.weight = leaf(last.weight.val().zeros_like());
-        last.bias = last.bias.as_ref().map(|bias| leaf(bias.val().zeros_like()));
-        let context = context.map(|context| {
-            LinearConfig::new(context, widths[1])
-                .with_bias(false)
-                .init(device)
-        });
-        Self {
-            layers,
-            masks,
-            context,
-        }
-    }
-
-    /// The network for a context `[batch, width]`, which is looked at here, once.
-    pub fn bind(&self, context: Option<&Tensor<2>>) -> BoundNetwork {
-        let layers: Vec<(Tensor<2>, Tensor<1>)> = (self.layers.iter().enumerate())
-            .map(|(i, layer)| {
-                let weight = widened(layer.weight.val());
-                let weight = match self.masks.get(i) {
-                    Some(mask) => weight.clone() * mask.clone().cast(weight.dtype()),
-                    None => weight,
-                };
-                let bias = layer.bias.as_ref().expect("layers have a bias");
-                (weight, widened(bias.val()))
+    fn new(widths: &[usize], masks: Vec<Tensor<2>>, has_context: bool, device: &Device) -> Self {
+        let mut layers: Vec<Linear> = (zip(widths, &widths[1..]).enumerate())
+            .map(|(i, (&from, &to))| {
+                LinearConfig::new(from, to)
+                    .with_bias(i > 0 || !has_context)
+                    .init(device)
             })
             .collect();
-        let of_context = self.context.as_ref().map(|layer| {
-            let context = context.expect("a flow looks for its context").clone();
-            let (_, bias) = &layers[0];
-            affine(widened(context), widened(layer.weight.val()), bias.clone())
-        });
-        BoundNetwork { layers, of_context }
+        zero(layers.last_mut().expect("there is a layer to the outputs"));
+        Self { layers, masks }
     }
+
+    /// A layer from a context of so many numbers to the first layer's bias.
+    pub fn context_layer(&self, context: usize, device: &Device) -> Linear {
+        let mut layer = LinearConfig::new(context, self.first_width()).init(device);
+        if self.layers.len() == 1 {
+            zero(&mut layer);
+        }
+        layer
+    }
+
+    /// How long the first layer's bias is.
+    pub fn first_width(&self) -> usize {
+        self.layers[0].weight.dims()[1]
+    }
+
+    /// The network, where there is a context with what that gives, the first layer's bias of each example: `[batch, first width]`.
+    pub fn bind(&self, of_context: Option<Tensor<2>>) -> BoundNetwork {
+        let mut layers = (self.layers.iter().enumerate()).map(|(i, layer)| {
+            let weight = widened(layer.weight.val());
+            let weight = match self.masks.get(i) {
+                Some(mask) => weight.clone() * mask.clone().cast(weight.dtype()),
+                None => weight,
+            };
+            let bias = layer.bias.as_ref().map(|bias| widened(bias.val()));
+            (weight, bias)
+        });
+        let (weight, bias) = layers.next().expect("there is a layer");
+        let bias = match bias {
+            Some(bias) => bias.unsqueeze_dim(0),
+            None => of_context.expect("a flow looks for its context"),
+        };
+        let rest = layers.map(|(weight, bias)| (weight, bias.expect("only the first has none")));
+        BoundNetwork {
+            first: (weight, bias),
+            rest: rest.collect(),
+        }
+    }
+}
+
+/// Makes it return zeros.
+fn zero(layer: &mut Linear) {
+    layer.weight = leaf(layer.weight.val().zeros_like());
+    layer.bias = (layer.bias.as_ref()).map(|bias| leaf(bias.val().zeros_like()));
 }
 
 /// How many of `dim` numbers unit j of a masked layer sees: none to all but the last.
@@ -140,37 +148,34 @@ pub fn check_widths(hidden: &[usize]) -> Result<(), String> {
     }
 }
 
-/// A [`Network`] with what it makes of a context.
+/// A [`Network`] with weights and biases at hand.
 #[derive(Clone, Debug)]
 pub struct BoundNetwork {
-    layers: Vec<(Tensor<2>, Tensor<1>)>,
-    /// The first layer's bias of each example, `[batch, width]`.
-    of_context: Option<Tensor<2>>,
+    /// The bias is `[1, width]`, or each example's own, `[batch, width]`.
+    first: (Tensor<2>, Tensor<2>),
+    rest: Vec<(Tensor<2>, Tensor<1>)>,
 }
 
 impl BoundNetwork {
     /// How many examples the context has; 1 without one.
     pub fn owners(&self) -> usize {
-        self.of_context.as_ref().map_or(1, |of| of.dims()[0])
+        self.first.1.dims()[0]
     }
 
     /// Of a masked network, what its inverse takes.
     pub fn masked(&self, map: ScalarMap) -> Parameters {
-        let ((weight, bias), rest) = self.layers.split_first().expect("there is a layer");
+        let (weight, bias) = &self.first;
         let turned = |weight: &Tensor<2>| weight.clone().transpose().flatten::<1>(0, 1);
-        let of_rest = rest
-            .iter()
-            .flat_map(|(weight, bias)| [turned(weight), bias.clone()]);
+        let of_rest = (self.rest.iter()).flat_map(|(weight, bias)| [turned(weight), bias.clone()]);
         let [inputs, _] = weight.dims();
         Parameters {
-            first: match &self.of_context {
-                Some(of_context) => of_context.clone(),
-                None => bias.clone().unsqueeze_dim(0),
-            },
+            first: bias.clone(),
             weights: Tensor::cat([turned(weight)].into_iter().chain(of_rest).collect(), 0),
             masked: Masked {
                 dim: inputs / map.seen(),
-                hidden: rest.iter().map(|(weight, _)| weight.dims()[0]).collect(),
+                hidden: (self.rest.iter())
+                    .map(|(weight, _)| weight.dims()[0])
+                    .collect(),
                 map,
             },
         }
@@ -178,17 +183,15 @@ impl BoundNetwork {
 
     /// `x: [n · owners, inputs]`, sample-major, to `[n · owners, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut x = x;
-        for (i, (weight, bias)) in self.layers.iter().enumerate() {
-            let (weight, bias) = (weight.clone(), bias.clone());
-            let is_last = i + 1 == self.layers.len();
-            x = match (&self.of_context, is_last) {
-                (Some(of_context), false) if i == 0 => affine_relu(x, weight, of_context.clone()),
-                (Some(of_context), true) if i == 0 => affine(x, weight, of_context.clone()),
-                (_, false) => affine_relu(x, weight, bias),
-                (_, true) => affine(x, weight, bias),
-            };
-        }
-        x
+        let (weight, bias) = self.first.clone();
+        let Some((last, between)) = self.rest.split_last() else {
+            return affine(x, weight, bias);
+        };
+        let x = (between.iter().cloned())
+            .fold(affine_relu(x, weight, bias), |x, (weight, bias)| {
+                affine_relu(x, weight, bias)
+            });
+        let (weight, bias) = last.clone();
+        affine(x, weight, bias)
     }
 }

@@ -55,12 +55,10 @@ impl Parameters {
     /// # Panics
     ///
     /// When they are predicted and there is no context.
-    pub fn raw(&self, context: Option<&Tensor<2>>) -> Tensor<3> {
+    pub fn raw(&self, context: Option<Tensor<2>>) -> Tensor<3> {
         match self {
             Self::Learned(learned) => learned.raw.val(),
-            Self::Predicted(network) => {
-                network.raw(context.expect("a flow looks for its context").clone())
-            }
+            Self::Predicted(network) => network.raw(context.expect("a flow looks for its context")),
         }
     }
 }

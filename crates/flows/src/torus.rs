@@ -1,6 +1,6 @@
 use std::f64::consts::PI;
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Distribution, Tensor, TensorCreationOptions};
 
 use crate::{map::spline::TURN, math::widened};
 
@@ -32,15 +32,15 @@ use crate::{map::spline::TURN, math::widened};
 #[derive(Clone, Debug)]
 pub struct UniformTorus {
     dim: usize,
-    device: Device,
+    options: TensorCreationOptions,
 }
 
 impl UniformTorus {
-    /// Of `dim` angles.
-    pub fn new(dim: usize, device: &Device) -> Self {
+    /// Of `dim` angles, which are drawn on this device, in its float type or the one given: `(&device, DType::F64)`.
+    pub fn new(dim: usize, options: impl Into<TensorCreationOptions>) -> Self {
         Self {
             dim,
-            device: device.clone(),
+            options: options.into(),
         }
     }
 
@@ -54,7 +54,7 @@ impl UniformTorus {
         Tensor::random(
             [rows, self.dim],
             Distribution::Uniform(-PI, PI),
-            &self.device,
+            self.options.clone(),
         )
     }
 

@@ -209,7 +209,9 @@ fn angles_are_handed_on_between_minus_pi_and_pi() {
         }
         let none = vec![f64::NAN, 0.0, 0.0, f64::INFINITY, 0.0, 0.0];
         for (name, flow) in flows(dtype, &device) {
-            let q = flow.distribution(UniformTorus::new(DIM, &device), None);
+            let q = flow.distribution(UniformTorus::new(DIM, (&device, dtype)), None);
+            let (drawn, of_drawn) = q.rsample_and_log_prob(2);
+            assert_eq!([drawn.dtype(), of_drawn.dtype()], [dtype; 2], "{name}");
             let log_prob = values(q.log_prob(tensor(none.clone(), [2, DIM], dtype, &device)));
             assert!(log_prob.iter().all(|x| x.is_nan()), "{name}: {log_prob:?}");
         }

@@ -142,9 +142,9 @@ fn names() {
         ),
         (
             coupling(ScalarMap::Affine).with_context(2),
-            "conditioner.layers.0.weight [1, 16], conditioner.layers.0.bias [16], \
-             conditioner.layers.1.weight [16, 4], conditioner.layers.1.bias [4], \
-             conditioner.context.weight [2, 16]",
+            "conditioner.layers.0.weight [1, 16], conditioner.layers.1.weight [16, 4], \
+             conditioner.layers.1.bias [4], the flow's context_layer.weight [2, 16], \
+             the flow's context_layer.bias [16]",
         ),
         (
             autoregressive(ScalarMap::Spline(2)),
@@ -164,8 +164,11 @@ fn names() {
     ] {
         let tensors = flow.init(&Device::flex()).collect(None, None, true);
         let describe = |tensor: &burn_pack::Tensor| {
-            let name = tensor.name.strip_prefix("parts.0.").expect("one part");
-            format!("{name} {:?}", tensor.shape.to_vec())
+            let shape = tensor.shape.to_vec();
+            match tensor.name.strip_prefix("parts.0.") {
+                Some(name) => format!("{name} {shape:?}"),
+                None => format!("the flow's {} {shape:?}", tensor.name),
+            }
         };
         let got: Vec<String> = tensors.iter().map(describe).collect();
         assert_eq!(got.join(", "), expected);

@@ -19,9 +19,11 @@
 // Without a CPU backend nobody calls what is written for them.
 #![cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 
+mod columns;
 mod linear;
 mod maxout;
 
+pub use columns::affine_columns;
 pub use linear::{affine, affine_relu, linear};
 pub use maxout::maxout;
 

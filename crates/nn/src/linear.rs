@@ -94,7 +94,7 @@ pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
     );
 }
 
-fn check_bias<const D: usize>(x: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<D>) {
+pub(crate) fn check_bias<const D: usize>(x: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<D>) {
     let ([rows, _], [_, outputs]) = (x.dims(), weight.dims());
     let dims = bias.dims();
     let owners = owners(bias);

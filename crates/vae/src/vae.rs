@@ -69,7 +69,7 @@ impl Vae {
     ///
     /// # Panics
     ///
-    /// When the images have another number of pixels.
+    /// When the images have another number of pixels; and when the flow is one of angles, whose base is no Gaussian.
     pub fn posterior(&self, images: Tensor<2>) -> FlowDistribution {
         let features = self.encoder.forward(images);
         let [mean, log_var] = linear(&self.base, features.clone())

@@ -53,7 +53,7 @@ pub struct ActNorm {
 }
 
 impl ActNorm {
-    pub fn bind(&self, _dim: usize, _context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, _dim: usize, _context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(Bound {
             log_scale: widened(self.log_scale.val()),
             shift: widened(self.shift.val()),

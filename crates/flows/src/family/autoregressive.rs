@@ -60,7 +60,8 @@ impl AutoregressiveConfig {
         device: &Device,
     ) -> Autoregressive {
         let numbers = [self.map.seen(), self.map.parameters()];
-        let network = Network::autoregressive(dim, numbers, context, &self.hidden, device);
+        let network =
+            Network::autoregressive(dim, numbers, context.is_some(), &self.hidden, device);
         Autoregressive {
             conditioner: Conditioner::new(self.map, network),
         }
@@ -74,9 +75,13 @@ pub struct Autoregressive {
 }
 
 impl Autoregressive {
-    pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn network(&self) -> &Network {
+        self.conditioner.network()
+    }
+
+    pub fn bind(&self, dim: usize, of_context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(BoundAutoregressive {
-            conditioner: self.conditioner.bind(context),
+            conditioner: self.conditioner.bind(of_context),
             dim,
         })
     }
@@ -192,10 +197,11 @@ mod tests {
         let (owners, n) = (context.map_or(1, |_| 3), 50);
         let layer = config.init(dim, context, &Device::flex().autodiff());
         let layer = layer.map(&mut Shaken(dtype));
-        let context = context.map(|width| numbers([owners, width], 1.0, dtype).require_grad());
+        let width = layer.network().first_width();
+        let context = context.map(|_| numbers([owners, width], 1.0, dtype).require_grad());
         let y = numbers([n * owners, dim], 4.0, dtype).require_grad();
         let bound = BoundAutoregressive {
-            conditioner: layer.conditioner.bind(context.as_ref()),
+            conditioner: layer.conditioner.bind(context.clone()),
             dim,
         };
         let start = inverse(&bound, y.clone());
@@ -240,11 +246,11 @@ mod tests {
                     false => tensor,
                 }
             };
-            let context = there(numbers([2, 2], 1.0, DType::F32), of_context);
+            let context = there(numbers([2, 8], 1.0, DType::F32), of_context);
             let y = there(numbers([6, 3], 2.0, DType::F32), of_y);
             let gradients = |inverse: fn(&BoundAutoregressive, Tensor<2>) -> Transformed| {
                 let bound = BoundAutoregressive {
-                    conditioner: layer.conditioner.bind(Some(&context)),
+                    conditioner: layer.conditioner.bind(Some(context.clone())),
                     dim: 3,
                 };
                 let start = inverse(&bound, y.clone());

@@ -58,7 +58,7 @@ impl CouplingConfig {
         let kept = dim / 2;
         let outputs = (dim - kept) * self.map.parameters();
         let inputs = kept * self.map.seen();
-        let network = Network::dense(inputs, outputs, context, &self.hidden, device);
+        let network = Network::dense(inputs, outputs, context.is_some(), &self.hidden, device);
         Coupling {
             conditioner: Conditioner::new(self.map, network),
         }
@@ -72,9 +72,13 @@ pub struct Coupling {
 }
 
 impl Coupling {
-    pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn network(&self) -> &Network {
+        self.conditioner.network()
+    }
+
+    pub fn bind(&self, dim: usize, of_context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(BoundCoupling {
-            conditioner: self.conditioner.bind(context),
+            conditioner: self.conditioner.bind(of_context),
             dim,
         })
     }

@@ -75,7 +75,7 @@ pub struct HouseholderStack {
 }
 
 impl HouseholderStack {
-    pub fn bind(&self, _dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, _dim: usize, context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(Householder::new(self.parameters.raw(context)))
     }
 }

@@ -56,7 +56,7 @@ pub struct LuLinear {
 }
 
 impl LuLinear {
-    pub fn bind(&self, dim: usize, _context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, dim: usize, _context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         let factors = widened(self.factors.val());
         let eye = Tensor::<2>::eye(dim, &factors.device()).cast(factors.dtype());
         let log_diagonal = (factors.clone() * eye.clone()).sum_dim(0);

@@ -52,7 +52,7 @@ pub struct Permutation {
 }
 
 impl Permutation {
-    pub fn bind(&self, _dim: usize, _context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, _dim: usize, _context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(Ordered(self.order.val()))
     }
 }

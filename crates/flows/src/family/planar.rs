@@ -117,7 +117,7 @@ pub enum PlanarStack {
 }
 
 impl PlanarStack {
-    pub fn bind(&self, _dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, _dim: usize, context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         let (parameters, constraint) = match self {
             Self::Paper(parameters) => (parameters, PlanarConstraint::Paper),
             Self::Identity(parameters) => (parameters, PlanarConstraint::Identity),

@@ -93,7 +93,7 @@ pub struct RadialStack {
 }
 
 impl RadialStack {
-    pub fn bind(&self, _dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, _dim: usize, context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(Radial::new(self.parameters.raw(context)))
     }
 }

@@ -65,7 +65,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    pub fn bind(&self, _dim: usize, _context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, _dim: usize, _context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         Arc::new(Bound(widened(self.matrix.val())))
     }
 }

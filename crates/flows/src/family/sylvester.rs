@@ -187,7 +187,7 @@ pub struct Householder {
 }
 
 impl SylvesterStack {
-    pub fn bind(&self, dim: usize, context: Option<&Tensor<2>>) -> Arc<dyn Bijection> {
+    pub fn bind(&self, dim: usize, context: Option<Tensor<2>>) -> Arc<dyn Bijection> {
         let (parameters, basis) = match self {
             Self::Orthogonal(stack) => {
                 (&stack.parameters, SylvesterBasis::Orthogonal(stack.vectors))
