@@ -502,11 +502,11 @@ mod tests {
         (0..1000).find(|_| watch.see(-1000.0, true).is_some())
     }
 
-    /// The first hundred steps of a training are judged mildly, and of the digits an epoch has fifteen.
+    /// The first hundred steps of a training are judged mildly, and of the digits an epoch has thirteen.
     #[test]
     fn a_resumed_training_is_watched_from_where_it_was() {
         assert_eq!(notices(0, 1), None);
-        assert_eq!(notices(3, 1), Some(100 - 45));
-        assert_eq!(notices(3, 2), Some(2 * (100 - 45)));
+        assert_eq!(notices(3, 1), Some(100 - 39));
+        assert_eq!(notices(3, 2), Some(2 * (100 - 39)));
     }
 }
