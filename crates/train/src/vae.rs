@@ -474,6 +474,8 @@ impl Trained<VaeTask> {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+
     use super::*;
     use crate::config;
 
