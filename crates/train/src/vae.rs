@@ -505,6 +505,32 @@ mod tests {
         }
     }
 
+    /// β = 0.01 + t / 10,000 is 1 at update 9,900.
+    #[test]
+    fn the_bound_is_maximised_when_the_annealing_is_over() {
+        let settings = VaeSettings {
+            anneal: Annealing::FreeEnergy,
+            ..VaeSettings::default()
+        };
+        let task = VaeTask::open(settings).unwrap();
+        let device = Device::flex();
+        let model = task.model(&device);
+        let maximised = [1, 100].map(|epoch| {
+            let at = StepNumber {
+                epoch,
+                step: 1,
+                steps: 100,
+                items: 1,
+            };
+            let image = task.dataset(Role::Train).get(0).unwrap();
+            let batch = task
+                .batcher(Role::Train)
+                .batch(vec![image], Role::Train, at, &device);
+            model.score(batch).maximised
+        });
+        assert_eq!(maximised, [false, true]);
+    }
+
     /// All but biases, which are few; a flow of no layers has none.
     #[test]
     fn weights_are_those_of_the_model() {
