@@ -366,3 +366,15 @@ fn weights_go_out_as_safetensors() {
     vae.load_from(&mut store).unwrap();
     assert_eq!(end_to_end::parameters(&vae), at.weights("run"));
 }
+
+/// All else is the same.
+#[test]
+fn the_flow_learns_at_a_rate_of_its_own() {
+    let at = Place::new();
+    let [slow, fast] = ["1e-6", "1"].map(|rate| {
+        let flags = format!("{TINY} --epochs 1 --flow-lr {rate} --output {rate}");
+        at.train(&flags).succeeds();
+        at.weights(rate)
+    });
+    assert_ne!(slow, fast);
+}

@@ -80,6 +80,8 @@ fn each_epoch_has_the_elbo_that_training_saw() {
             (elbo - seen).abs() < TOLERANCE,
             "epoch {epoch}: {elbo}, {seen}"
         );
+        let parts = number(run, "reconstruction") - number(run, "kl");
+        assert!((elbo - parts).abs() < 1e-3, "{run}");
     }
     at.train("evaluate run --epoch 3")
         .fails(1, &["run", "epoch 3", "[1, 2]"]);

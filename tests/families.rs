@@ -431,17 +431,32 @@ fn gradients_are_those_of_finite_differences() {
 /// Sums in another order, and functions of other libraries, round otherwise: by chance to several times the error.
 const AS_MUCH: f64 = 16.0;
 
+/// The largest error of all rows of `width` numbers, each measured by the largest of its row: large ones would otherwise hide what
+/// the others do.
+fn error_of_rows(got: &[f64], exact: &[f64], width: usize) -> f64 {
+    assert_eq!(got.len(), exact.len());
+    let rows = zip(got.chunks(width), exact.chunks(width));
+    let errors = rows.flat_map(|(got, exact)| {
+        let scale = exact.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
+        zip(got, exact).map(move |(g, e)| (g - e).abs() / scale)
+    });
+    // A NaN is as wrong as can be.
+    errors.fold(0.0, |most: f64, e| if e <= most { most } else { e })
+}
+
 /// The same numbers in `f64` on flex are the measure.
 #[test]
 fn backends_agree() {
     let (dim, rows) = (5, 4 * BATCH);
-    let run = |device: &Device, dtype| -> Vec<(String, Vec<f64>)> {
+    // What, of how many numbers that belong together, and they.
+    let run = |device: &Device, dtype| -> Vec<(String, usize, Vec<f64>)> {
         let device = device.clone().autodiff();
         let mut all = Vec::new();
         for (name, flow, context) in flows(dim, dtype, &device) {
             let points = tensor(numbers(10, rows * dim, 2.0), [rows, dim], dtype, &device);
             for inverse in [false, true] {
                 let points = points.clone().require_grad();
+                let context = context.clone().map(|context| context.require_grad());
                 let bound = flow.bind(context.clone());
                 let out = if inverse {
                     bound.inverse(points.clone())
@@ -451,21 +466,29 @@ fn backends_agree() {
                 let mut gradients =
                     loss(&flow, points.clone(), context.clone(), inverse).backward();
                 let mut found = vec![
-                    ("value".to_owned(), values(&out.value)),
-                    ("log_det".to_owned(), values(&out.log_det)),
+                    ("value".to_owned(), dim, values(&out.value)),
+                    ("log_det".to_owned(), 1, values(&out.log_det)),
                     (
                         "points".to_owned(),
+                        dim,
                         values(&points.grad(&gradients).unwrap()),
                     ),
                 ];
+                let of_context = context.and_then(|context| context.grad(&gradients));
+                found.extend(of_context.map(|grad| ("context".to_owned(), CONTEXT, values(&grad))));
                 let gradients = GradientsParams::from_module(&mut gradients, &flow);
-                found.extend(
-                    learned(&flow, &gradients)
-                        .into_iter()
-                        .map(|(name, of)| (name, of.unwrap())),
-                );
-                let named =
-                    |(what, numbers)| (format!("{name}, inverse: {inverse}, {what}"), numbers);
+                // Sums are as inexact as their largest terms: all of a parameter's gradient belongs together.
+                found.extend(learned(&flow, &gradients).into_iter().map(|(name, of)| {
+                    let of = of.unwrap();
+                    (name, of.len(), of)
+                }));
+                let named = |(what, width, numbers)| {
+                    (
+                        format!("{name}, inverse: {inverse}, {what}"),
+                        width,
+                        numbers,
+                    )
+                };
                 all.extend(found.into_iter().map(named));
             }
         }
@@ -475,15 +498,8 @@ fn backends_agree() {
     let single = run(&Device::flex(), DType::F32);
     for device in [ndarray(), wgpu()] {
         for ((got, single), exact) in zip(zip(run(&device, DType::F32), &single), &exact) {
-            let what = &exact.0;
-            // Sums are as inexact as their largest terms: all of a parameter's gradient is measured by its largest.
-            let scale = exact.1.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
-            let error = |got: &[f64]| {
-                let errors = zip(got, &exact.1).map(|(g, e)| (g - e).abs() / scale);
-                // A NaN is as wrong as can be.
-                errors.fold(0.0, |most: f64, e| if e <= most { most } else { e })
-            };
-            let (got, single) = (error(&got.1), error(&single.1));
+            let (what, width, exact) = exact;
+            let [got, single] = [&got.2, &single.2].map(|got| error_of_rows(got, exact, *width));
             assert!(
                 single < 1e-3 && got <= AS_MUCH * single + 1e-5,
                 "{what} on {device:?} errs by {got:e}, on flex by {single:e}"

@@ -1,14 +1,15 @@
 //! Programs as processes: `train`, and the examples.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
+    mem,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         OnceLock,
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -43,9 +44,8 @@ fn build(build: CargoBuild) -> CargoRun {
 /// A process that was started; it is killed when it is dropped.
 pub struct Running {
     child: Child,
-    lines: Receiver<String>,
-    stdout: String,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Lines,
+    stderr: Lines,
 }
 
 impl Running {
@@ -57,41 +57,25 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        thread::spawn(move || {
-            for line in stdout.lines() {
-                if sender.send(line.expect("UTF-8")).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut stderr = child.stderr.take().expect("piped");
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).expect("UTF-8");
-            text
-        });
+        let stdout = Lines::of(child.stdout.take().expect("piped"));
+        let stderr = Lines::of(child.stderr.take().expect("piped"));
         Self {
             child,
-            lines,
-            stdout: String::new(),
-            stderr: Some(stderr),
+            stdout,
+            stderr,
         }
     }
 
     /// Waits until it prints a line that starts like this.
     #[track_caller]
     pub fn wait_for(&mut self, start: &str) {
-        while let Some(line) = self.line() {
-            if line.starts_with(start) {
-                return;
-            }
-        }
-        panic!(
-            "it ended without a line {start:?}; it said:\n{}",
-            self.stdout
-        );
+        self.stdout.wait_for(start);
+    }
+
+    /// Waits until it says a line that starts like this on standard error.
+    #[track_caller]
+    pub fn wait_for_word(&mut self, start: &str) {
+        self.stderr.wait_for(start);
     }
 
     /// Presses Ctrl-C.
@@ -129,26 +113,11 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Outcome {
-        while self.line().is_some() {}
-        let stderr = self.stderr.take().expect("finished once");
+        let (stdout, stderr) = (self.stdout.all(), self.stderr.all());
         Outcome {
             code: self.child.wait().expect("it ends").code(),
-            stdout: std::mem::take(&mut self.stdout),
-            stderr: stderr.join().expect("no panic"),
-        }
-    }
-
-    /// The next line of its output, until its end.
-    #[track_caller]
-    fn line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => {
-                self.stdout += &line;
-                self.stdout.push('\n');
-                Some(line)
-            }
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("it hangs after saying:\n{}", self.stdout),
+            stdout,
+            stderr,
         }
     }
 }
@@ -158,6 +127,62 @@ impl Drop for Running {
         // It may have ended long ago.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// One of its outputs, line by line.
+struct Lines {
+    coming: Receiver<io::Result<String>>,
+    /// What has come.
+    text: String,
+}
+
+impl Lines {
+    fn of(output: impl Read + Send + 'static) -> Self {
+        let (sender, coming) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            coming,
+            text: String::new(),
+        }
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, start: &str) {
+        while let Some(line) = self.next() {
+            if line.starts_with(start) {
+                return;
+            }
+        }
+        panic!("it ended without a line {start:?}; it said:\n{}", self.text);
+    }
+
+    /// All that comes, until its end.
+    #[track_caller]
+    fn all(&mut self) -> String {
+        while self.next().is_some() {}
+        mem::take(&mut self.text)
+    }
+
+    /// The next line, until its end.
+    #[track_caller]
+    fn next(&mut self) -> Option<String> {
+        match self.coming.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                let line = line.expect("UTF-8");
+                self.text += &line;
+                self.text.push('\n');
+                Some(line)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("it hangs after saying:\n{}", self.text),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ use learner::{MeanMetric, Trainee};
 use loader::{EpochLoader, Role};
 use progress::{NoMetricFiles, Progress};
 pub use stop::StopRequest;
-use watch::Divergence;
+use watch::{Divergence, Watch};
 
 /// How a training ended, when nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,15 +292,20 @@ impl<T: Task> Session<T> {
         device.seed(self.task.settings().training().seed);
         let device = device.autodiff();
         let (model, steps) = (self.task.model(&device), self.task.steps());
-        let devices = self.devices.len();
-        let mut watch = self.task.watch().on(devices);
-        let history = self.history.lock().expect("no panic while locked");
-        if let Some(best) = history.best_in_training() {
-            watch = watch.after(self.done * steps * devices, best);
-        }
         Trainee::new(model, steps, &device)
             .after(self.done)
-            .watched(watch)
+            .watched(self.watch())
+    }
+
+    /// What knows of the epochs that are done.
+    fn watch(&self) -> Watch {
+        let devices = self.devices.len();
+        let watch = self.task.watch().on(devices);
+        let history = self.history.lock().expect("no panic while locked");
+        match history.best_in_training() {
+            Some(best) => watch.after(self.done * self.task.steps() * devices, best),
+            None => watch,
+        }
     }
 
     fn introduce(&self, trainee: &Trainee<T::Model>) {
@@ -462,5 +467,46 @@ fn stopped(error: &TrainingError, rest: &str) -> AnyError {
             Diverged(format!("training stopped: {reason}; {rest}")).into()
         }
         _ => anyhow!("training stopped: {cause}; {rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        run::history::EpochRow,
+        vae::{MEASURED, VaeSettings, VaeTask},
+    };
+
+    /// At which step a score that is lost from the first one on is noticed.
+    fn notices(done: usize, devices: usize) -> Option<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let settings = VaeSettings::default();
+        let run = RunDir::create(Some(&path), &settings).unwrap();
+        let mut history = History::load(&run.metrics_file(), MEASURED).unwrap();
+        for epoch in 1..=done {
+            let mut row = EpochRow::empty(MEASURED);
+            (row.epoch, row.train[0]) = (epoch, -30.0);
+            history.push(row).unwrap();
+        }
+        let session = Session {
+            run,
+            _lock: None,
+            task: VaeTask::open(settings).unwrap(),
+            devices: vec![Device::flex(); devices],
+            done,
+            history: Arc::new(Mutex::new(history)),
+        };
+        let watch = session.watch();
+        (0..1000).find(|_| watch.see(-1000.0, true).is_some())
+    }
+
+    /// The first hundred steps of a training are judged mildly, and of the digits an epoch has thirteen.
+    #[test]
+    fn a_resumed_training_is_watched_from_where_it_was() {
+        assert_eq!(notices(0, 1), None);
+        assert_eq!(notices(3, 1), Some(100 - 39));
+        assert_eq!(notices(3, 2), Some(2 * (100 - 39)));
     }
 }

@@ -558,7 +558,7 @@ pub fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vae::VaeSettings;
+    use crate::{energy::EnergySettings, vae::VaeSettings};
 
     #[test]
     fn a_folder_that_exists_is_left_alone() {
@@ -636,6 +636,26 @@ mod tests {
         assert!(error.contains("another process"), "{error}");
         drop(lock);
         run.lock().unwrap();
+    }
+
+    /// Of the seeds 3 to 7 one is there.
+    #[test]
+    fn fits_that_are_missing_are_counted() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut settings = EnergySettings {
+            restarts: 5.try_into().unwrap(),
+            ..EnergySettings::default()
+        };
+        settings.training.seed = 3;
+        let run = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
+        RunDir::create(Some(&run.of_seed(4)), &settings.of_seed(4)).unwrap();
+        let mut fits = run.fits::<EnergySettings>().unwrap();
+        let missing = fits.pop().unwrap().unwrap_err().to_string();
+        assert!(
+            missing.contains("seed-3 is not there, nor 3 more of"),
+            "{missing}"
+        );
+        assert!(matches!(&fits[..], [Ok(_)]));
     }
 
     #[derive(Serialize)]

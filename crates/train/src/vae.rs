@@ -474,6 +474,8 @@ impl Trained<VaeTask> {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+
     use super::*;
     use crate::config;
 
@@ -503,6 +505,53 @@ mod tests {
         }
     }
 
+    /// β = 0.01 + t / 10,000 is 1 at update 9,900.
+    #[test]
+    fn the_bound_is_maximised_when_the_annealing_is_over() {
+        let settings = VaeSettings {
+            anneal: Annealing::FreeEnergy,
+            ..VaeSettings::default()
+        };
+        let task = VaeTask::open(settings).unwrap();
+        let device = Device::flex();
+        let model = task.model(&device);
+        let maximised = [1, 100].map(|epoch| {
+            let at = StepNumber {
+                epoch,
+                step: 1,
+                steps: 100,
+                items: 1,
+            };
+            let image = task.dataset(Role::Train).get(0).unwrap();
+            let batch = task
+                .batcher(Role::Train)
+                .batch(vec![image], Role::Train, at, &device);
+            model.score(batch).maximised
+        });
+        assert_eq!(maximised, [false, true]);
+    }
+
+    /// All but biases, which are few; a flow of no layers has none.
+    #[test]
+    fn weights_are_those_of_the_model() {
+        let size = |n| NonZeroUsize::new(n).unwrap();
+        for (activation, window) in [(Activation::Tanh, 1), (Activation::Maxout { window: 3 }, 3)] {
+            let settings = VaeSettings {
+                flow: FlowSettings::new(FlowName::Planar, 0),
+                latent_dim: size(10),
+                hidden: vec![size(30), size(20)],
+                activation,
+                ..VaeSettings::default()
+            };
+            assert_eq!(settings.features(), 20);
+            let weights = settings.weights(64);
+            let biases = 2 * window * (30 + 20) + 2 * 10 + 64;
+            let task = VaeTask::open(settings).unwrap();
+            let model = task.model(&Device::flex());
+            assert_eq!(weights, (model.num_params() - biases) as f64);
+        }
+    }
+
     #[test]
     fn absurd_sizes_and_rates_are_refused() {
         let refuse = |change: &dyn Fn(&mut VaeSettings), flag: &str| {
@@ -516,6 +565,16 @@ mod tests {
         refuse(&|settings| settings.latent_dim = huge, "--latent-dim");
         refuse(&|settings| settings.hidden = vec![huge, huge], "--hidden");
         refuse(&|settings| settings.hidden = vec![], "--hidden");
+        // Each rate is low enough, or high enough, but for the other.
+        let lowest = |settings: &mut VaeSettings| {
+            (settings.training.lr, settings.flow_lr) = (1e-20, 1e-30);
+        };
+        refuse(&lowest, "--lr");
+        let highest = |settings: &mut VaeSettings| {
+            (settings.training.lr, settings.flow_lr) = (5e-3, 4.0);
+            settings.training.weight_decay = Some(100.0);
+        };
+        refuse(&highest, "--weight-decay");
         for rate in [0.0, -1e-3, f64::NAN, f64::INFINITY] {
             refuse(&|settings| settings.training.lr = rate, "--lr");
             refuse(&|settings| settings.flow_lr = rate, "--flow-lr");

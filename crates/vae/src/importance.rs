@@ -224,6 +224,29 @@ mod tests {
         assert!(log_add_exp(1.0, f64::NAN).is_nan());
     }
 
+    /// Of weights 1, 3 and 5, 7; what is left over makes no set.
+    #[test]
+    fn a_mean_bound_is_of_sets_that_share_no_weight() {
+        let log_weights = [1.0, 3.0, 5.0, 7.0, 1e9].map(f64::ln);
+        let expected = f64::midpoint(2.0_f64.ln(), 6.0_f64.ln());
+        assert!((mean_bound(&log_weights[..4], 2) - expected).abs() < 1e-12);
+        assert!((mean_bound(&log_weights, 2) - expected).abs() < 1e-12);
+        for samples in [0, 6] {
+            let bound = std::panic::catch_unwind(|| mean_bound(&log_weights, samples));
+            assert!(bound.is_err(), "{samples}");
+        }
+    }
+
+    #[test]
+    fn the_gap_is_what_the_bound_lacks() {
+        let estimates = Estimates {
+            log_likelihood: vec![-90.0, -80.5],
+            elbo: vec![-93.0, -81.0],
+            ..Estimates::default()
+        };
+        assert_eq!(estimates.gap(), [3.0, 0.5]);
+    }
+
     #[test]
     fn the_standard_error_is_that_of_a_mean() {
         let mean = Mean::of(&[1.0, 2.0, 3.0, 6.0]);

@@ -109,6 +109,52 @@ fn more_steps_have_more_even_weights() {
     }
 }
 
+/// Two steps are one move, of which a likelihood that says nothing has nothing to refuse but what a leapfrog step errs by. Noise is
+/// asked for as often as is said.
+#[test]
+fn a_flat_likelihood_leaves_the_prior() {
+    let ais = AnnealedImportanceSampling {
+        chains: 100,
+        steps: 2,
+        leapfrogs: 1,
+    };
+    let flat = |z: Tensor<2>| z.mul_scalar(0.0).sum_dim(1).squeeze_dim(1);
+    let (mut asked, mut draws) = (0, normal(3, 4));
+    let noise = |n, width| {
+        asked += 1;
+        draws(n, width)
+    };
+    let estimates = ais.estimate_of(flat, 3, 2, noise).unwrap();
+    assert_eq!(asked, 2 * ais.steps);
+    for i in 0..3 {
+        assert!(estimates.log_likelihood[i].abs() < 1e-9);
+        assert!((estimates.effective_chains[i] - 100.0).abs() < 1e-9);
+        let acceptance = estimates.acceptance[i];
+        assert!(0.9 < acceptance && acceptance <= 1.0, "{acceptance}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "takes a chain and a step")]
+fn no_chains_say_nothing() {
+    estimate_with(0, 1);
+}
+
+#[test]
+#[should_panic(expected = "takes a chain and a step")]
+fn no_steps_lead_nowhere() {
+    estimate_with(1, 0);
+}
+
+fn estimate_with(chains: usize, steps: usize) {
+    let ais = AnnealedImportanceSampling {
+        chains,
+        steps,
+        leapfrogs: 1,
+    };
+    let _ = ais.estimate_of(linear, X.len(), 2, normal(X.len(), 1));
+}
+
 /// Weights times four: a decoder that is not the same everywhere.
 struct Steeper;
 

@@ -322,8 +322,76 @@ impl MetricLogger for NoMetricFiles {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use burn::{
+        data::dataloader,
+        train::metric::{Metric, MetricEntry, MetricMetadata, Numeric},
+    };
+
+    use super::{super::learner::Means, *};
     use crate::vae::MEASURED as VAE;
+
+    /// What burn-train tells of a metric at the end of an epoch whose steps had these means.
+    fn told(progress: &mut Progress, mut metric: MeanMetric, steps: &[Means]) -> MetricState {
+        let at = MetricMetadata {
+            progress: dataloader::Progress {
+                items_processed: 1,
+                items_total: 1,
+                unit: None,
+            },
+            iteration: None,
+            lr: None,
+        };
+        for step in steps {
+            metric.update(step, &at).unwrap();
+        }
+        let id = MetricId::new(metric.name());
+        progress.register_metric(MetricDefinition::new(id.clone(), &metric));
+        let entry = MetricEntry::new(id, metric.compute().unwrap());
+        MetricState::Numeric(entry, Some(metric.final_value()))
+    }
+
+    /// Of two steps, the second of fewer items.
+    #[test]
+    fn every_mean_has_its_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::load(&folder.path().join("metrics.csv"), VAE).unwrap();
+        let history = Arc::new(Mutex::new(history));
+        let mut progress = Progress::new(history.clone(), VAE, StopRequest::default());
+        let steps = |first: f64| {
+            [(first, 3), (first + 4.0, 1)].map(|(x, items)| Means {
+                terms: vec![x, x + 10.0, x + 20.0],
+                raw: x + 30.0,
+                gradient_norm: x + 40.0,
+                clipped: x + 50.0,
+                items,
+            })
+        };
+        let (train, valid) = (steps(100.0), steps(200.0));
+        for metric in MeanMetric::terms(VAE.terms) {
+            let state = told(&mut progress, metric.clone(), &train);
+            progress.update_train(state);
+            let state = told(&mut progress, metric, &valid);
+            progress.update_valid(state);
+        }
+        for metric in [MeanMetric::gradient_norm(), MeanMetric::clipped()] {
+            let state = told(&mut progress, metric, &train);
+            progress.update_train(state);
+        }
+        let state = told(&mut progress, MeanMetric::raw(VAE.terms), &valid);
+        progress.update_valid(state);
+        progress.update_epoch(7);
+        let row = history.lock().unwrap().last().unwrap();
+        let expected = EpochRow {
+            epoch: 7,
+            train: vec![101.0, 111.0, 121.0],
+            valid: vec![201.0, 211.0, 221.0],
+            valid_not_averaged: 231.0,
+            gradient_norm: 141.0,
+            clipped: 151.0,
+            ..row.clone()
+        };
+        assert_eq!(row, expected);
+    }
 
     /// Its means may be of a part of the images, and no checkpoint comes after it.
     #[test]
