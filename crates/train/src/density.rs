@@ -135,7 +135,12 @@ impl Task for DensityTask {
         }
         let task = Self { settings, points };
         let dim = task.points.train.dim();
-        (task.settings.flow).validate(dim, task.context_dim(), 0.0, "--flow and --layers")?;
+        (task.settings.flow).validate(
+            dim,
+            task.context_dim(),
+            0.0,
+            "--layers and the flags of --flow",
+        )?;
         Ok(task)
     }
 

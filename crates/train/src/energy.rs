@@ -143,7 +143,12 @@ impl Task for EnergyTask {
 
     fn open(settings: EnergySettings) -> Result<Self> {
         settings.training.validate([1.0; 2])?;
-        (settings.flow).validate(DIM, None, 2.0 * DIM as f64, "--flow and --layers")?;
+        (settings.flow).validate(
+            DIM,
+            None,
+            2.0 * DIM as f64,
+            "--layers and the flags of --flow",
+        )?;
         ensure!(
             !matches!(settings.anneal, Annealing::KlWarmUp { .. }),
             "--anneal {}: an energy has no prior to warm up to; give free-energy or none",

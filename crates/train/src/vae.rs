@@ -102,7 +102,7 @@ impl VaeSettings {
             self.latent_dim.get(),
             Some(self.features()),
             self.weights(pixels),
-            "--flow, --layers, --latent-dim, --hidden and --activation",
+            "--layers, the flags of --flow, --latent-dim, --hidden and --activation",
         )
     }
 

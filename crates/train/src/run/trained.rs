@@ -188,7 +188,8 @@ fn fit<M: Module>(model: M, record: ModuleRecord, path: &Path, task: &impl Task)
     model.try_load_record(record).with_context(|| {
         format!(
             "the weights in {} do not fit the model of config.json and {}: were the configuration or the data changed \
-             since?",
+             since, or was the run made by an earlier program (CHANGELOG.md says what loads no more; `--config` of its \
+             config.json begins it anew)?",
             path.display(),
             task.fingerprint()
         )
