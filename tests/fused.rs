@@ -295,10 +295,12 @@ fn other_stacks(device: &Device) {
             // Scaled by the square root of the dimensions: this is of the size that layers start with, and more.
             for scale in [1.0, 4.0] {
                 let mut case = Case::new(sizes, of, scale);
-                // Back-substitution adds up a layer's numbers one after the other, a rounding of 6e-8 each, and an owner's
-                // tensor operations may be exact by chance.
-                let [_, _, layers, _] = sizes;
-                case.rounding = ROUNDING.max((layers * dim) as f64 * 6e-8);
+                if let Layers::Sylvester(_) = of {
+                    // Back-substitution adds up a layer's numbers one after the other, a rounding of 6e-8 each, and an owner's
+                    // tensor operations may be exact by chance.
+                    let [_, _, layers, _] = sizes;
+                    case.rounding = case.rounding.max((layers * dim) as f64 * 6e-8);
+                }
                 if let Layers::Sylvester(SylvesterBasis::Orthogonal(_)) = of {
                     // Of hundreds of sets of vectors some nearly depend on each other: what is left of one without those
                     // before is short, and is divided by its length.
