@@ -33,6 +33,7 @@ fn flags_that_cannot_be_parsed() {
         ("--optimizer sgd", ["--optimizer", "sgd"]),
         ("--anneal linear", ["--anneal", "linear"]),
         ("--anneal kl-warm-up:0", ["--anneal", "kl-warm-up:0"]),
+        ("--samples 0", ["--samples", "0"]),
         ("--binarization grey", ["--binarization", "grey"]),
         ("--frobnicate", ["--frobnicate", "unexpected"]),
         ("--resume run --lr 0.1", ["--resume", "--lr"]),

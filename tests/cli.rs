@@ -218,6 +218,7 @@ fn help_tells_all_flags() {
                 "--weight-decay",
                 "--devices",
                 "--anneal",
+                "--samples",
                 "--seed",
                 "--output",
                 "--resume",
@@ -292,6 +293,8 @@ fn every_choice_trains() {
         ("anneal", "none"),
         ("anneal", "free-energy"),
         ("anneal", "kl-warm-up:20"),
+        ("samples", "1"),
+        ("samples", "2"),
         ("optimizer", "adam"),
         ("optimizer", "adamax"),
         ("optimizer", "rmsprop"),
@@ -316,14 +319,14 @@ fn every_choice_trains() {
         ))
         .succeeds();
     }
-    // Each choice makes a difference, save for the two that are the default.
+    // Each choice makes a difference, save for those that are the default.
     let mut curves: Vec<_> = choices
         .iter()
         .map(|(flag, value)| at.metrics(&format!("{flag}-{value}")))
         .collect();
     curves.sort();
     curves.dedup();
-    assert_eq!(curves.len(), choices.len() - 3);
+    assert_eq!(curves.len(), choices.len() - 4);
 }
 
 #[test]

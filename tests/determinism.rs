@@ -71,7 +71,7 @@ fn threads_on_flex() {
     for flags in [
         "",
         "--activation tanh --hidden 300,200 --optimizer adamax --anneal kl-warm-up:9",
-        "--optimizer rmsprop --batch-size 33",
+        "--optimizer rmsprop --batch-size 33 --samples 3",
         "--dataset cifar10-patches --data-dir set",
     ] {
         is_the_same_for_any_number_of_threads(&format!("--backend flex {flags}"));

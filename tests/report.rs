@@ -148,6 +148,30 @@ fn only_the_test_itself_is_reported() {
     assert!(outcome.stdout.contains("(6 in all)"), "{outcome:#?}");
 }
 
+/// A setting or a number that was changed after training is none of the run's.
+#[test]
+fn an_edited_run_is_not_reported() {
+    let at = Place::with_run("");
+    let (config, metrics) = (at.text("run/config.json"), at.text("run/metrics.csv"));
+    let other = config.replace("\"seed\": 0", "\"seed\": 7");
+    assert_ne!(config, other);
+    let better = metrics.replacen("\n1,-", "\n1,-0", 1);
+    assert_ne!(metrics, better);
+    let refuses = |words: &[&str]| at.train("report run --output report").fails(1, words);
+
+    at.write("run/config.json", other.clone());
+    refuses(&["checkpoint", "seed = 0", "config.json says 7"]);
+    at.write("run/config.json", config.clone());
+    at.write("run/metrics.csv", better);
+    refuses(&["metrics.csv", "epoch 1"]);
+    at.write("run/metrics.csv", metrics);
+    at.train("report run --output report").succeeds();
+    // Without a checkpoint its end is known all the same.
+    std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    at.write("run/config.json", other);
+    refuses(&["summary.json", "seed = 0"]);
+}
+
 /// A training that goes on, and one that has only begun.
 #[test]
 fn runs_under_way_are_reported() {

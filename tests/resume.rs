@@ -28,6 +28,7 @@ fn two_epochs_and_two_more_are_four() {
     for flags in [
         "--optimizer adam",
         "--optimizer rmsprop --anneal kl-warm-up:40",
+        "--samples 3",
     ] {
         let at = Place::with_run(flags);
         at.train("--resume run --epochs 4").succeeds();

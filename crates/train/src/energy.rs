@@ -320,7 +320,7 @@ impl Batcher for NoiseBatcher {
 
     fn batch(&self, items: Vec<usize>, role: Role, at: StepNumber, device: &Device) -> NoiseBatch {
         let (epoch, rows) = (role.key_epoch(at.epoch), items.len());
-        let noise = normal_rows(self.seed, role.noise(), epoch, items.into_iter(), DIM);
+        let noise = normal_rows(self.seed, role.noise(), epoch, items.into_iter(), 1, DIM);
         NoiseBatch {
             noise: Tensor::from_data(TensorData::new(noise, [rows, DIM]), device),
             at,

@@ -421,6 +421,7 @@ impl Tiny {
             binarization: Some(Binarization::Static),
             latent_dim: 3,
             seed: 0,
+            samples: 1,
             anneal: Annealing::None,
         };
         let batch = batcher.batch(

@@ -57,17 +57,23 @@ pub fn fill_normal(rng: &mut impl Rng, out: &mut [f32]) {
     }
 }
 
-/// Rows of `width` independent standard normal numbers, one after the other, each keyed by its index.
+/// Rows of `width` independent standard normal numbers, one after the other: `samples` times one for each index, keyed by
+/// it. The first are the same for any number of samples.
 pub fn normal_rows(
     seed: u64,
     purpose: Purpose,
     epoch: u64,
-    indexes: impl ExactSizeIterator<Item = usize>,
+    indexes: impl Iterator<Item = usize>,
+    samples: usize,
     width: usize,
 ) -> Vec<f32> {
-    let mut rows = vec![0.0; indexes.len() * width];
-    for (row, index) in rows.chunks_exact_mut(width).zip(indexes) {
-        fill_normal(&mut stream(seed, purpose, epoch, index as u64), row);
+    let mut streams: Vec<_> = indexes
+        .map(|index| stream(seed, purpose, epoch, index as u64))
+        .collect();
+    let batch = streams.len();
+    let mut rows = vec![0.0; samples * batch * width];
+    for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+        fill_normal(&mut streams[i % batch], row);
     }
     rows
 }

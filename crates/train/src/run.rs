@@ -157,9 +157,39 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// When they were damaged, or are of another kind of run.
+    /// When they were damaged, or are of another kind of run, or of one of the fits in this folder.
     pub fn settings<S: Settings>(&self) -> Result<S> {
-        config::load(&self.config_file())
+        let settings: S = config::load(&self.config_file())?;
+        if settings.seeds().is_none() {
+            let own = self.of_seed(settings.training().seed);
+            ensure!(
+                !own.join("config.json").exists(),
+                "{} is that of {}, one of the fits in this folder: put back the folder's own, which says how many they are",
+                self.config_file().display(),
+                own.display()
+            );
+        }
+        Ok(settings)
+    }
+
+    /// The settings and the metrics of the run, for those who read no weights, which know what they were trained with.
+    ///
+    /// # Errors
+    ///
+    /// When they are damaged, or are not those of the checkpoints, or of the `summary.json`, that are there.
+    pub fn tables<S: Settings>(&self, measured: &'static Measured) -> Result<(S, History)> {
+        // Before the metrics, which have the row of an epoch when its checkpoint comes.
+        let epochs = self.checkpoints();
+        let settings: S = self.settings()?;
+        let history = History::load(&self.metrics_file(), measured)?;
+        checkpoint::check_settings(self, &epochs, &settings)?;
+        checkpoint::check_metrics(self, &epochs, &history)?;
+        if let Some(summary) = self.summary()? {
+            Origin::check_settings(&settings, &summary.origin).with_context(|| {
+                format!("the summary.json of {} does not fit", self.path.display())
+            })?;
+        }
+        Ok((settings, history))
     }
 
     /// Saves the settings, whole or not at all.
@@ -656,6 +686,22 @@ mod tests {
             "{missing}"
         );
         assert!(matches!(&fits[..], [Ok(_)]));
+    }
+
+    #[test]
+    fn a_fits_own_configuration_is_not_that_of_the_folder_around_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let settings = EnergySettings {
+            restarts: 2.try_into().unwrap(),
+            ..EnergySettings::default()
+        };
+        let run = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
+        let fit = RunDir::create(Some(&run.of_seed(1)), &settings.of_seed(1)).unwrap();
+        run.settings::<EnergySettings>().unwrap();
+        fit.settings::<EnergySettings>().unwrap();
+        run.save_settings(&settings.of_seed(1)).unwrap();
+        let error = run.settings::<EnergySettings>().unwrap_err().to_string();
+        assert!(error.contains("seed-1, one of the fits"), "{error}");
     }
 
     #[derive(Serialize)]

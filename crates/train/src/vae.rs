@@ -48,7 +48,13 @@ pub struct VaeSettings {
     /// The flow's learning rate, as a multiple of `lr`.
     pub flow_lr: f64,
     pub anneal: Annealing,
+    /// Posterior samples of an image in the bound that is maximised; one where it isn't said.
+    #[serde(default)]
+    pub samples: Option<NonZeroUsize>,
 }
+
+/// The most numbers of one tensor of an update's images, as often as they are sampled.
+const MOST_NUMBERS: usize = 1 << 27;
 
 impl VaeSettings {
     /// The defaults for a data set, a number of layers and an optimiser.
@@ -71,6 +77,7 @@ impl VaeSettings {
             training: Training::new::<Self>(epochs, 100, optimizer),
             flow_lr: FlowName::Planar.lr(layers),
             anneal: Annealing::None,
+            samples: None,
         }
     }
 
@@ -96,6 +103,24 @@ impl VaeSettings {
             "--flow-lr {}: the flow's learning rate is a positive multiple of --lr",
             self.flow_lr
         );
+        if let Some(samples) = self.samples.filter(|samples| samples.get() > 1) {
+            ensure!(
+                self.anneal == Annealing::None,
+                "--anneal {}: it changes parts of the bound of one sample, and --samples {samples} maximises that of several, \
+                 which has no such parts; leave one of the two out",
+                self.anneal
+            );
+            let numbers = (self.training.batch_size.get())
+                .saturating_mul(samples.get())
+                .saturating_mul(pixels);
+            ensure!(
+                numbers <= MOST_NUMBERS,
+                "--samples {samples}: of {} images in a batch (--batch-size) of {pixels} pixels each that is more than memory \
+                 is for; {} is the most",
+                self.training.batch_size,
+                (MOST_NUMBERS / pixels / self.training.batch_size.get()).max(1)
+            );
+        }
         (self.training).validate([self.flow_lr.min(1.0), self.flow_lr.max(1.0)])?;
         ensure!(!self.hidden.is_empty(), "--hidden: give at least one width");
         self.flow.validate(
@@ -120,6 +145,11 @@ impl VaeSettings {
         let decoder =
             window * (latent * last + between) + first * self.likelihood().outputs(pixels) as f64;
         encoder + decoder
+    }
+
+    /// How many posterior samples of an image the bound that is maximised has.
+    pub fn samples(&self) -> usize {
+        self.samples.map_or(1, NonZeroUsize::get)
     }
 
     /// The width of the encoder's last layer, which is what the flow depends on.
@@ -239,12 +269,16 @@ impl Task for VaeTask {
         } = &self.splits;
         let side = train.side();
         format!(
-            "{} ({} training, {} validation and {} test images of {side} x {side}), K = {}",
+            "{} ({} training, {} validation and {} test images of {side} x {side}), K = {}{}",
             self.settings.dataset,
             train.len(),
             valid.len(),
             test.len(),
-            self.settings.flow.layers
+            self.settings.flow.layers,
+            match self.settings.samples() {
+                1 => String::new(),
+                samples => format!(", ELBO of {samples} importance-weighted samples"),
+            }
         )
     }
 
@@ -278,6 +312,7 @@ impl Task for VaeTask {
             pixels: self.splits.train.pixels_per_image(),
             binarization: self.settings.binarization,
             latent_dim: self.settings.latent_dim.get(),
+            samples: self.settings.samples(),
             seed: self.settings.training.seed,
             anneal: match role {
                 Role::Train => self.settings.anneal,
@@ -320,8 +355,10 @@ pub struct ImageBatcher {
     pub pixels: usize,
     /// From grey levels to zeros and ones; none for patches.
     pub binarization: Option<Binarization>,
-    /// Numbers of noise for each image.
+    /// Numbers of noise for each sample.
     pub latent_dim: usize,
+    /// Samples of each image.
+    pub samples: usize,
     /// The seed of the run.
     pub seed: u64,
     pub anneal: Annealing,
@@ -332,7 +369,7 @@ pub struct ImageBatcher {
 pub struct ImageBatch {
     /// What the model sees of the images, `[batch, pixels]`.
     pub images: Tensor<2>,
-    /// Standard normal noise, `[batch, latent_dim]`.
+    /// Standard normal noise, `[samples · batch, latent_dim]`, sample-major.
     pub noise: Tensor<2>,
     pub at: StepNumber,
     anneal: Annealing,
@@ -361,20 +398,21 @@ impl Batcher for ImageBatcher {
             role.noise(),
             key_epoch,
             positions,
+            self.samples,
             self.latent_dim,
         );
-        let tensor =
-            |values, width| Tensor::from_data(TensorData::new(values, [rows, width]), device);
+        let tensor = |values, shape| Tensor::from_data(TensorData::new(values, shape), device);
         ImageBatch {
-            images: tensor(images, pixels),
-            noise: tensor(noise, self.latent_dim),
+            images: tensor(images, [rows, pixels]),
+            noise: tensor(noise, [self.samples * rows, self.latent_dim]),
             at,
             anneal: self.anneal,
         }
     }
 }
 
-/// The bound and its parts.
+/// The bound and its parts. Where an image has several samples, the bound is that of all of them, importance-weighted, and no
+/// longer the difference of the other two, which are their means.
 pub const MEASURED: &Measured = &Measured {
     item: "image",
     advice: "start anew with a lower --lr, or a lower --flow-lr where the flow has many layers",
@@ -405,12 +443,20 @@ impl Model for Vae {
     fn score(&self, batch: ImageBatch) -> Score {
         let [items, _] = batch.images.dims();
         let (anneal, updates) = (batch.anneal, batch.at.updates());
+        let [rows, _] = batch.noise.dims();
         let terms: BoundTerms = self.terms(batch.images, batch.noise);
+        let (bound, loss) = match rows / items {
+            1 => (terms.elbo(), anneal.loss(&terms, updates)),
+            samples => {
+                let bound = terms.importance_weighted(samples);
+                (bound.clone(), bound.neg())
+            }
+        };
         Score {
-            loss: anneal.loss(&terms, updates).mean(),
+            loss: loss.mean(),
             maximised: anneal.beta(updates) == 1.0,
             terms: vec![
-                terms.elbo().mean(),
+                bound.mean(),
                 terms.log_likelihood.clone().mean(),
                 terms.kl().mean(),
             ],
@@ -531,6 +577,62 @@ mod tests {
         assert_eq!(maximised, [false, true]);
     }
 
+    /// Three samples of each of two images, the first as if there were no others; ln 1/3 Σ p(x, z) / q(z | x) by their terms.
+    #[test]
+    fn several_samples_are_importance_weighted() {
+        let task = |samples| {
+            let samples = NonZeroUsize::new(samples);
+            VaeTask::open(VaeSettings {
+                samples,
+                ..VaeSettings::default()
+            })
+            .unwrap()
+        };
+        let device = Device::flex();
+        let model = task(1).model(&device);
+        let batch = |samples, role| {
+            let task = task(samples);
+            let at = StepNumber {
+                epoch: 1,
+                step: 1,
+                steps: 1,
+                items: 2,
+            };
+            let images = [4, 9].map(|i| task.dataset(role).get(i).unwrap());
+            task.batcher(role).batch(images.into(), role, at, &device)
+        };
+        let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+        for role in [Role::Train, Role::Valid] {
+            let (one, three) = (batch(1, role), batch(3, role));
+            assert_eq!(three.noise.dims(), [6, 8]);
+            assert_eq!(three.images.dims(), [2, 64]);
+            let first = three.noise.clone().slice([0..2]);
+            first.into_data().assert_eq(&one.noise.into_data(), true);
+
+            let terms = model.terms(three.images.clone(), three.noise.clone());
+            let log_weights = numbers(terms.elbo());
+            let of_image = |i| {
+                let weights = (0..3).map(|s: usize| f64::exp(log_weights[2 * s + i]));
+                (weights.sum::<f64>() / 3.0).ln()
+            };
+            let expected = (of_image(0) + of_image(1)) / 2.0;
+            let [likelihood, kl] = [terms.log_likelihood.clone(), terms.kl()]
+                .map(|term| numbers(term).iter().sum::<f64>() / 6.0);
+            let score = model.score(three);
+            let means: Vec<f64> = (score.terms.into_iter())
+                .map(|term| numbers(term)[0])
+                .collect();
+            for (mean, expected) in means.iter().zip([expected, likelihood, kl]) {
+                assert!((mean - expected).abs() < 1e-4, "{mean} {expected}");
+            }
+            // The bound of several is above their mean, by far more than rounding.
+            assert!(means[0] > likelihood - kl + 0.01, "{means:?}");
+            assert_eq!(numbers(score.loss)[0], -means[0]);
+            assert_eq!(score.items, 2);
+            assert!(score.maximised);
+        }
+    }
+
     /// All but biases, which are few; a flow of no layers has none.
     #[test]
     fn weights_are_those_of_the_model() {
@@ -579,6 +681,29 @@ mod tests {
             refuse(&|settings| settings.training.lr = rate, "--lr");
             refuse(&|settings| settings.flow_lr = rate, "--flow-lr");
         }
-        VaeSettings::default().validate(784).unwrap();
+        let many = |samples| {
+            move |settings: &mut VaeSettings| settings.samples = NonZeroUsize::new(samples)
+        };
+        refuse(&many(usize::MAX), "--samples");
+        // 2^27 numbers are 1,711 times 100 images of 784 pixels.
+        refuse(&many(1_712), "1711 is the most");
+        refuse(
+            &|settings| {
+                settings.samples = NonZeroUsize::new(2);
+                settings.anneal = Annealing::FreeEnergy;
+            },
+            "--anneal free-energy",
+        );
+        for samples in [1, 2, 1_711] {
+            let mut settings = VaeSettings::default();
+            many(samples)(&mut settings);
+            settings.validate(784).unwrap();
+        }
+        // Of one sample any annealing and any batch.
+        let mut settings = VaeSettings::default();
+        settings.samples = NonZeroUsize::new(1);
+        settings.anneal = Annealing::FreeEnergy;
+        settings.training.batch_size = huge;
+        settings.validate(784).unwrap();
     }
 }

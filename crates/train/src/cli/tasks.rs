@@ -99,6 +99,16 @@ pub struct TrainArgs {
     )]
     pub anneal: Option<Annealing>,
 
+    /// Posterior samples of an image in the ELBO that is maximised, importance-weighted where they are several [default: 1]
+    #[arg(
+        long,
+        value_name = "S",
+        help_heading = "Training",
+        conflicts_with = "resume",
+        allow_negative_numbers = true
+    )]
+    pub samples: Option<NonZeroUsize>,
+
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -224,6 +234,7 @@ impl Flags for TrainArgs {
             flow,
             training: self.training.apply::<Self::Settings>(base.training),
             anneal: self.anneal.unwrap_or(base.anneal),
+            samples: self.samples.or(base.samples),
         }
     }
 }

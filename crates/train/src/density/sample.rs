@@ -93,7 +93,7 @@ impl Trained<DensityTask> {
         seed: u64,
     ) -> Result<Vec<Vec<f32>>> {
         let (rows, dim) = (some.len(), self.task.points.train.dim());
-        let noise = normal_rows(seed, Purpose::Prior, FIXED_EPOCH, some, dim);
+        let noise = normal_rows(seed, Purpose::Prior, FIXED_EPOCH, some, 1, dim);
         let noise = Tensor::from_data(TensorData::new(noise, [rows, dim]), &self.device);
         let distribution = self.model.distribution(context, &self.device);
         let (points, _) = distribution.transport(noise);

@@ -166,7 +166,7 @@ pub fn noise(
     seed: u64,
 ) -> Tensor<2> {
     let rows = points.len();
-    let noise = normal_rows(seed, purpose, FIXED_EPOCH, points, DIM);
+    let noise = normal_rows(seed, purpose, FIXED_EPOCH, points, 1, DIM);
     Tensor::from_data(TensorData::new(noise, [rows, DIM]), &trained.device)
 }
 

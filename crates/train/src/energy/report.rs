@@ -90,7 +90,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 impl Fit {
     fn read(run: RunDir) -> Result<Self> {
         let path = run.path().to_owned();
-        let settings: EnergySettings = run.settings()?;
+        let (settings, _): (EnergySettings, _) = run.tables(MEASURED)?;
         let best = run.best_row(MEASURED)?.map(|row| row.epoch);
         let rows: Vec<Row> = run.evaluations()?;
         // Of the last ones with the most samples.

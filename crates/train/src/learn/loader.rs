@@ -263,6 +263,7 @@ mod tests {
             binarization: Some(Binarization::Dynamic),
             latent_dim: 2,
             seed: 9,
+            samples: 1,
             anneal: Annealing::None,
         };
         let batch_size = NonZeroUsize::new(4).unwrap();

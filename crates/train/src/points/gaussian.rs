@@ -330,6 +330,47 @@ mod tests {
         assert!((one - two).abs() < 1e-6, "{one} {two}");
     }
 
+    /// Two columns of correlation 0.6, and a third that is -3 times the first and twice the second, and what is left. Whether that
+    /// is more than rounding leaves is told to a hundredth, from the third's own variance and the squares 9 and 4. A context
+    /// that is there twice changes nothing.
+    #[test]
+    fn what_rounding_leaves_is_counted_by_the_columns_it_is_made_of() {
+        let own = 9.0 + 4.0 - 2.0 * 0.6 * 6.0;
+        let limit = FOLLOWS * ROUNDING.powi(2) * (own + 9.0 + 4.0);
+        for (part, follows) in [(0.99, true), (1.01, false)] {
+            let left = part * limit;
+            #[rustfmt::skip]
+            let (once, twice) = (
+                vec![
+                    1.0, 0.0, 0.0,
+                    0.6, 1.0, 0.0,
+                    -1.8, 0.2, own + left,
+                ],
+                vec![
+                    1.0, 0.0, 0.0, 0.0,
+                    1.0, 1.0, 0.0, 0.0,
+                    0.6, 0.6, 1.0, 0.0,
+                    -1.8, -1.8, 0.2, own + left,
+                ],
+            );
+            for (covariance, width, context_dim) in [(once, 3, 1), (twice, 4, 2)] {
+                let result = cholesky(covariance, width, context_dim);
+                // A hundredth: rounding takes some 1e-15 of a difference of 2e-12.
+                match result {
+                    Err((1, deviation)) if follows => {
+                        let ratio = deviation / (left / own).sqrt();
+                        assert!((ratio - 1.0).abs() < 0.01, "{ratio}");
+                    }
+                    Ok(factor) if !follows => {
+                        let ratio = factor[width * width - 1] / left.sqrt();
+                        assert!((ratio - 1.0).abs() < 0.01, "{ratio}");
+                    }
+                    other => panic!("{part}: {other:?}"),
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_thousand_columns_are_too_many() {
         let rows: Vec<Vec<f64>> = (0..10)

@@ -68,11 +68,8 @@ impl Origin {
 
     /// Of the settings as they are, and the data as they are there.
     pub fn new<S: Settings>(settings: &S, data: String) -> Self {
-        let settings = config::to_map(settings)
-            .into_iter()
-            .filter(|(name, _)| !Self::FREE.contains(&name.as_str()));
         Self {
-            settings: settings.collect(),
+            settings: Self::of_settings(settings),
             data,
         }
     }
@@ -82,25 +79,15 @@ impl Origin {
         Self::new(task.settings(), task.fingerprint())
     }
 
+    fn of_settings(settings: &impl Settings) -> BTreeMap<String, Value> {
+        let all = config::to_map(settings).into_iter();
+        all.filter(|(name, _)| !Self::FREE.contains(&name.as_str()))
+            .collect()
+    }
+
     /// Refuses the state of other settings or data; `self` is what the run is `now`.
     pub fn check(&self, saved: &Self) -> Result<()> {
-        let (now, then) = (&self.settings, &saved.settings);
-        for name in now.keys().chain(then.keys()) {
-            // A setting that came later is as it is where it is not given.
-            let given = |value: Option<&'_ Value>| value.filter(|value| !value.is_null()).cloned();
-            let (is, was) = (given(now.get(name)), given(then.get(name)));
-            if is != was {
-                let shown = |value: Option<Value>| {
-                    value.map_or("nothing".to_owned(), |value| value.to_string())
-                };
-                bail!(
-                    "it was trained with {name} = {}, and config.json says {}: put config.json back as it was, or begin \
-                     a new run with --config",
-                    shown(was),
-                    shown(is)
-                );
-            }
-        }
+        compare(&self.settings, &saved.settings)?;
         ensure!(
             self.data == saved.data,
             "it was trained on other data: {}; these are {}",
@@ -109,6 +96,31 @@ impl Origin {
         );
         Ok(())
     }
+
+    /// Refuses settings that are not those of `saved` state, whatever the data are.
+    pub fn check_settings(settings: &impl Settings, saved: &Self) -> Result<()> {
+        compare(&Self::of_settings(settings), &saved.settings)
+    }
+}
+
+fn compare(now: &BTreeMap<String, Value>, then: &BTreeMap<String, Value>) -> Result<()> {
+    for name in now.keys().chain(then.keys()) {
+        // A setting that came later is as it is where it is not given.
+        let given = |value: Option<&'_ Value>| value.filter(|value| !value.is_null()).cloned();
+        let (is, was) = (given(now.get(name)), given(then.get(name)));
+        if is != was {
+            let shown = |value: Option<Value>| {
+                value.map_or("nothing".to_owned(), |value| value.to_string())
+            };
+            bail!(
+                "it was trained with {name} = {}, and config.json says {}: put config.json back as it was, or begin \
+                 a new run with --config",
+                shown(was),
+                shown(is)
+            );
+        }
+    }
+    Ok(())
 }
 
 /// `manifest.json`.
@@ -162,12 +174,7 @@ pub fn read(run: &RunDir, epoch: usize, part: Part, origin: &Origin) -> Result<(
 ///
 /// With the first epoch that they disagree on; when a manifest is damaged.
 pub fn check_metrics(run: &RunDir, epochs: &[usize], history: &History) -> Result<()> {
-    for &epoch in epochs {
-        let manifest = match manifest(run, epoch) {
-            // A training may just have deleted it.
-            Err(error) if is_missing(&error) => continue,
-            manifest => manifest?,
-        };
+    for (epoch, manifest) in manifests(run, epochs)? {
         ensure!(
             history.line(epoch).as_ref() == Some(&manifest.metrics),
             "{} has not the row of epoch {epoch} that the checkpoint {} came after: put it back as it was",
@@ -176,6 +183,33 @@ pub fn check_metrics(run: &RunDir, epochs: &[usize], history: &History) -> Resul
         );
     }
     Ok(())
+}
+
+/// Refuses settings that are not those of the checkpoints that are there.
+///
+/// # Errors
+///
+/// With the first setting that differs; when a manifest is damaged.
+pub fn check_settings(run: &RunDir, epochs: &[usize], settings: &impl Settings) -> Result<()> {
+    for (epoch, manifest) in manifests(run, epochs)? {
+        Origin::check_settings(settings, &manifest.origin).with_context(|| {
+            let folder = run.checkpoint(epoch);
+            format!("the checkpoint {} does not fit", folder.display())
+        })?;
+    }
+    Ok(())
+}
+
+/// Those of the epochs that still have a checkpoint: a training may just have deleted one.
+fn manifests(run: &RunDir, epochs: &[usize]) -> Result<Vec<(usize, Manifest)>> {
+    let mut there = Vec::new();
+    for &epoch in epochs {
+        match manifest(run, epoch) {
+            Err(error) if is_missing(&error) => {}
+            manifest => there.push((epoch, manifest?)),
+        }
+    }
+    Ok(there)
 }
 
 fn manifest(run: &RunDir, epoch: usize) -> Result<Manifest> {

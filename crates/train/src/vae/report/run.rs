@@ -77,8 +77,7 @@ fn folder_name(path: &Path) -> Option<String> {
 
 impl Run {
     fn read(run: &RunDir) -> Result<Self> {
-        let settings: VaeSettings = run.settings()?;
-        let history = History::load(&run.metrics_file(), MEASURED)?;
+        let (settings, history): (VaeSettings, _) = run.tables(MEASURED)?;
         let best = run.best_row(MEASURED)?;
         let rows: Vec<Row> = run.evaluations()?;
         let all = rows.len();
