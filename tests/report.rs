@@ -155,7 +155,7 @@ fn an_edited_run_is_not_reported() {
     let (config, metrics) = (at.text("run/config.json"), at.text("run/metrics.csv"));
     let other = config.replace("\"seed\": 0", "\"seed\": 7");
     assert_ne!(config, other);
-    let better = metrics.replacen("\n1,-", "\n1,-0", 1);
+    let better = metrics.replacen("\n1,-", "\n1,-1", 1);
     assert_ne!(metrics, better);
     let refuses = |words: &[&str]| at.train("report run --output report").fails(1, words);
 
