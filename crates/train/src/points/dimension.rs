@@ -163,6 +163,45 @@ mod tests {
         assert!((value - 1.0).abs() < 4.0 * error + 0.04, "{value}");
     }
 
+    /// By the sorted distances of each point, with no ratio above the nine-hundredth of a thousand.
+    #[test]
+    fn the_largest_tenth_are_taken_for_the_largest_of_the_rest() {
+        let points = normal(2_000);
+        let places = spread(&points, 2);
+        let places: Vec<&[f64]> = places.chunks_exact(2).collect();
+        let mut ratios: Vec<f64> = (0..1_000)
+            .map(|i| {
+                let far =
+                    |j: usize| (places[i][0] - places[j][0]).hypot(places[i][1] - places[j][1]);
+                let mut distances: Vec<f64> = (0..1_000).map(far).collect();
+                distances.sort_by(f64::total_cmp);
+                // The nearest of all is the point itself.
+                (distances[2] / distances[1]).ln()
+            })
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let sum: f64 = ratios.iter().map(|ratio| ratio.min(ratios[899])).sum();
+        let Dimension { value, error } = of(&points, 2).unwrap();
+        assert!((value * sum / 899.0 - 1.0).abs() < 1e-9, "{value}");
+        assert_eq!(error, 1.0 / 30.0);
+    }
+
+    /// Each tenth of the squares from 0 on is a knot, and the last of all in place of the knot before it.
+    #[test]
+    fn columns_go_evenly_from_knot_to_knot() {
+        let squares = |count: usize| (0..count).map(|i| (i * i) as f64);
+        for (count, last) in [(21, 400.0), (25, 576.0)] {
+            // Beside a column of one value.
+            let points: Vec<f64> = squares(count).flat_map(|square| [square, 7.0]).collect();
+            let expected = squares(count).map(|square| match square < 100.0 {
+                true => square / 100.0 / 2.0,
+                false => (1.0 + (square - 100.0) / (last - 100.0)) / 2.0,
+            });
+            let expected: Vec<f64> = expected.flat_map(|number| [number, 0.0]).collect();
+            assert_eq!(spread(&points, 2), expected);
+        }
+    }
+
     #[test]
     fn copies_and_few_points_say_nothing() {
         let points = normal(1_000);
