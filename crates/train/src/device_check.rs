@@ -241,6 +241,42 @@ mod tests {
         check(&Device::ndarray(), &Device::flex()).unwrap();
     }
 
+    /// As many numbers as the operations have: values, log-determinants, gradients of inputs and of all weights, each of which some
+    /// number depends on.
+    #[test]
+    fn every_operation_is_compared() {
+        let device = Device::flex();
+        let counts: Vec<Vec<usize>> = (OPERATIONS.iter())
+            .map(|operation| {
+                let all = (operation.run)(&device);
+                for numbers in &all {
+                    let is_some = numbers.iter().any(|&number| number != 0.0);
+                    let is_finite = numbers.iter().all(|number| number.is_finite());
+                    assert!(is_some && is_finite, "{}: {numbers:?}", operation.name);
+                }
+                all.iter().map(Vec::len).collect()
+            })
+            .collect();
+        assert_eq!(counts[0], [7 * 5, 100 * 40, 33 * 100]);
+        assert_eq!(counts[1], [784, 100, 1]);
+        assert_eq!(counts[2], [1000; 5]);
+        assert_eq!(counts[3], [66 * 6, 66, 33 * 5 * 13, 66 * 6]);
+        assert_eq!(counts[4][..5], [33 * 5, 33, 33 * 5, 33, 33 * 5]);
+        // A value of additive coupling moves by one number, of affine by two, of splines with eight bins by 23; two of the five
+        // dimensions give three others theirs, without hidden layers.
+        let weights: usize = counts[4][5..].iter().sum();
+        let of_maps = [1, 2, 23].map(|n| 3 * n * (2 + 1));
+        assert_eq!(weights, of_maps.iter().sum::<usize>());
+        let of_a_step = |outputs: usize| {
+            let hidden = |inputs: usize| 4 * 20 * (inputs + 1);
+            // Mean and logarithm of the variance of three dimensions; two layers of w, u and b.
+            let (base, flow) = (6 * (20 + 1), 2 * 7 * (20 + 1));
+            40 + hidden(50) + base + flow + hidden(3) + outputs * (20 + 1)
+        };
+        assert_eq!(counts[5].iter().sum::<usize>(), of_a_step(50));
+        assert_eq!(counts[6].iter().sum::<usize>(), of_a_step(2 * 50));
+    }
+
     #[test]
     fn what_is_wrong_is_named() {
         fn doubled(device: &Device) -> Vec<Vec<f32>> {
