@@ -24,9 +24,10 @@ use burn::{
 };
 
 use crate::{
+    backend::DeviceName,
     cli::Flags,
     config::Training,
-    curves,
+    curves, remote,
     run::{
         RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
@@ -322,7 +323,10 @@ impl<T: Task> Session<T> {
             self.task.settings().training().backend,
             match &self.task.settings().training().devices[..] {
                 [] => String::new(),
-                numbers => format!(", devices {numbers:?}"),
+                names => {
+                    let names: Vec<String> = names.iter().map(DeviceName::to_string).collect();
+                    format!(", devices [{}]", names.join(", "))
+                }
             },
         ));
     }
@@ -335,7 +339,7 @@ impl<T: Task> Session<T> {
                 0 => "no epoch was finished, so there is no checkpoint".into(),
                 saved => format!("the checkpoint of epoch {saved} is kept in {path}"),
             };
-            return Err(stopped(error, &rest));
+            return Err(self.stopped(error, &rest));
         }
         if saved == self.epochs() {
             return Ok(Ending::Complete);
@@ -349,6 +353,27 @@ impl<T: Task> Session<T> {
             T::Settings::TASK.cargo_command()
         ));
         Ok(Ending::Stopped)
+    }
+
+    /// Why training stopped, by the cause at the bottom of burn-train's error.
+    fn stopped(&self, error: &TrainingError, rest: &str) -> AnyError {
+        let mut cause: &dyn Error = error;
+        if let TrainingError::EventProcessor(events) = error
+            && let Some(failure) = events.failures().first()
+        {
+            cause = failure;
+        }
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        // What the learner refuses to go on with.
+        if let Some(ExecutionError::WithContext { reason }) = cause.downcast_ref() {
+            return Diverged(format!("training stopped: {reason}; {rest}")).into();
+        }
+        let devices = &self.task.settings().training().devices;
+        let gone = remote::lost(devices.iter().filter_map(DeviceName::address));
+        let cause = gone.unwrap_or_else(|| cause.to_string());
+        anyhow!("training stopped: {cause}; {rest}")
     }
 
     /// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.
@@ -448,26 +473,6 @@ fn check_checkpoint<T: Task>(
     pack::check_optimizer(optimizer, model).map_err(|_| damaged(&file))?;
     let (file, scheduler) = read(Part::Scheduler)?;
     pack::check_scheduler(scheduler).map_err(|_| damaged(&file))
-}
-
-/// Why training stopped, by the cause at the bottom of burn-train's error.
-fn stopped(error: &TrainingError, rest: &str) -> AnyError {
-    let mut cause: &dyn Error = error;
-    if let TrainingError::EventProcessor(events) = error
-        && let Some(failure) = events.failures().first()
-    {
-        cause = failure;
-    }
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    match cause.downcast_ref() {
-        // What the learner refuses to go on with.
-        Some(ExecutionError::WithContext { reason }) => {
-            Diverged(format!("training stopped: {reason}; {rest}")).into()
-        }
-        _ => anyhow!("training stopped: {cause}; {rest}"),
-    }
 }
 
 #[cfg(test)]

@@ -23,9 +23,11 @@ mod plot;
 mod points;
 mod process;
 mod random;
+mod remote;
 mod report;
 mod run;
 mod sample;
+mod serve;
 mod task;
 mod terminal;
 mod vae;
@@ -46,7 +48,7 @@ const STOPPED: u8 = 130;
 fn main() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => {
-            process::start();
+            process::keep_memory();
             run(&cli)
         }
         Err(misuse) if misuse.use_stderr() => misuse.exit(),
@@ -66,6 +68,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Ending> {
+    // A thread that only waits for others would be missing from the pool.
+    if !matches!(cli.command, Some(Command::Serve(_))) {
+        process::join_the_pool();
+    }
     match &cli.command {
         None => learn::train::<VaeTask>(&cli.train),
         Some(Command::Density(args)) => learn::train::<DensityTask>(args),
@@ -75,5 +81,6 @@ fn run(cli: &Cli) -> Result<Ending> {
         Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
+        Some(Command::Serve(args)) => serve::run(args).map(|()| Ending::Complete),
     }
 }
