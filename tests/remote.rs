@@ -106,8 +106,8 @@ fn other_kinds_of_runs_train_there_too() {
     let at = Place::new();
     let server = Server::open(&at);
     for kind in [
-        "density --points two-moons --layers 2",
-        "energy --energy u1 --layers 2",
+        "density --points two-moons --flow planar-identity --layers 2 --batch-size 5000",
+        "energy --energy u1 --layers 2 --batch-size 5000",
     ] {
         for (run, flags) in [
             ("here", String::new()),
@@ -218,6 +218,9 @@ fn a_server_ends_when_it_is_told_to() {
     let at = Place::new();
     for signal in ["INT", "TERM"] {
         let server = Server::open(&at);
+        // It listens to signals when it serves.
+        let flags = format!("{TINY} --epochs 1 --devices {}", server.address);
+        train(&at, &flags).succeeds();
         server.process.signal(signal);
         let outcome = server.process.finish().succeeds();
         assert!(outcome.stdout.ends_with("stopped serving\n"), "{outcome:?}");

@@ -280,7 +280,14 @@ impl<T: Task> Session<T> {
         }
         let optimizer = self.task.settings().training().init_optimizer();
         let rate = self.task.rate().scheduler(self.task.own_rate());
-        let result = training.launch(Learner::new(trainee, optimizer, rate));
+        let learner = Learner::new(trainee, optimizer, rate);
+        let result = match remote::caught(|| training.launch(learner)) {
+            Ok(result) => result,
+            Err(cause) => {
+                stop.training_is_over();
+                return Err(anyhow!("training stopped: {cause}; {}", self.kept()));
+            }
+        };
         // Gives the terminal back before anything else is said.
         drop(result.renderer);
         stop.training_is_over();
@@ -335,11 +342,7 @@ impl<T: Task> Session<T> {
         let path = self.run.path().display();
         let saved = self.run.checkpoints().last().copied().unwrap_or(0);
         if let Some(error) = error {
-            let rest = match saved {
-                0 => "no epoch was finished, so there is no checkpoint".into(),
-                saved => format!("the checkpoint of epoch {saved} is kept in {path}"),
-            };
-            return Err(self.stopped(error, &rest));
+            return Err(self.stopped(error));
         }
         if saved == self.epochs() {
             return Ok(Ending::Complete);
@@ -356,7 +359,8 @@ impl<T: Task> Session<T> {
     }
 
     /// Why training stopped, by the cause at the bottom of burn-train's error.
-    fn stopped(&self, error: &TrainingError, rest: &str) -> AnyError {
+    fn stopped(&self, error: &TrainingError) -> AnyError {
+        let rest = self.kept();
         let mut cause: &dyn Error = error;
         if let TrainingError::EventProcessor(events) = error
             && let Some(failure) = events.failures().first()
@@ -370,10 +374,20 @@ impl<T: Task> Session<T> {
         if let Some(ExecutionError::WithContext { reason }) = cause.downcast_ref() {
             return Diverged(format!("training stopped: {reason}; {rest}")).into();
         }
-        let devices = &self.task.settings().training().devices;
-        let gone = remote::lost(devices.iter().filter_map(DeviceName::address));
-        let cause = gone.unwrap_or_else(|| cause.to_string());
+        let cause = cause.to_string();
+        let cause = remote::lost(&cause).unwrap_or(cause);
         anyhow!("training stopped: {cause}; {rest}")
+    }
+
+    /// What is left when training stops.
+    fn kept(&self) -> String {
+        match self.run.checkpoints().last() {
+            None => "no epoch was finished, so there is no checkpoint".into(),
+            Some(saved) => format!(
+                "the checkpoint of epoch {saved} is kept in {}",
+                self.run.path().display()
+            ),
+        }
     }
 
     /// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.

@@ -34,7 +34,7 @@ mod vae;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 
 use cli::{Cli, Command};
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => {
             process::keep_memory();
-            run(&cli)
+            remote::caught(|| run(&cli)).unwrap_or_else(|cause| bail!(cause))
         }
         Err(misuse) if misuse.use_stderr() => misuse.exit(),
         Err(help) => {

@@ -1,10 +1,13 @@
 //! Devices of other machines, which `train serve` offers there, through Burn's remote backend.
 
 use std::{
+    any::Any,
     collections::BTreeSet,
     fmt,
     net::{TcpStream, ToSocketAddrs},
+    panic::{self, AssertUnwindSafe},
     str::FromStr,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -99,7 +102,14 @@ pub fn connect(address: &Address) -> Result<burn::tensor::Device, NoDevice> {
     let (tell, told) = channel();
     thread::spawn(move || tell.send(options.init()));
     let reason = match told.recv_timeout(PATIENCE) {
-        Ok(Ok(device)) => return Ok(device),
+        Ok(Ok(device)) => {
+            let mut servers = SERVERS.lock().expect("no holder panics");
+            if servers.is_empty() {
+                hush();
+            }
+            servers.insert(address.server.clone());
+            return Ok(device);
+        }
         Ok(Err(error)) => refusal(&error),
         Err(_) => format!("nobody answered in {} s", PATIENCE.as_secs()),
     };
@@ -132,17 +142,63 @@ fn refusal(error: &burn::remote::ConnectError) -> String {
     }
 }
 
-/// That servers are gone, if any of these is: Burn says of what was asked of it only that no answer came.
-pub fn lost<'a>(addresses: impl Iterator<Item = &'a Address>) -> Option<String> {
+/// The servers that this process has connected to.
+static SERVERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// What Burn says of a read to which no answer came.
+const UNREAD: &str = "Failed to read tensor";
+
+/// What has become of the servers, if it is why something failed, of which Burn says this.
+pub fn lost(said: &str) -> Option<String> {
+    let servers = SERVERS.lock().expect("no holder panics").clone();
     let answers = |server: &str| {
         let mut at = server.to_socket_addrs().into_iter().flatten();
         at.any(|at| TcpStream::connect_timeout(&at, PATIENCE).is_ok())
     };
-    let servers: BTreeSet<&str> = addresses.map(|address| &*address.server).collect();
-    let gone: Vec<&str> = (servers.into_iter())
-        .filter(|server| !answers(server))
-        .collect();
-    (!gone.is_empty()).then(|| format!("the connection to {} was lost", gone.join(" and ")))
+    let (there, gone): (Vec<String>, Vec<String>) =
+        servers.into_iter().partition(|server| answers(server));
+    if !gone.is_empty() {
+        return Some(format!("the connection to {} was lost", gone.join(" and ")));
+    }
+    let broke_off = !there.is_empty() && said.contains(UNREAD);
+    broke_off.then(|| {
+        format!(
+            "a server broke it off, and says itself why: {}",
+            there.join(" or ")
+        )
+    })
+}
+
+/// Does `work`; where Burn panics in it because a server doesn't answer, since not all that reads can return an error, that is
+/// an error.
+///
+/// # Errors
+///
+/// With what has become of the server.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let of_a_server = said(&*payload).contains(UNREAD).then(|| lost(UNREAD));
+        of_a_server
+            .flatten()
+            .unwrap_or_else(|| panic::resume_unwind(payload))
+    })
+}
+
+/// Of a panic that becomes an error nothing is said before.
+#[cfg(feature = "remote")]
+fn hush() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !said(panic.payload()).contains(UNREAD) {
+            usual(panic);
+        }
+    }));
+}
+
+fn said(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

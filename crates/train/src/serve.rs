@@ -88,6 +88,6 @@ fn random_token() -> Result<String> {
 #[cfg(not(feature = "remote"))]
 pub fn run(_: &ServeArgs) -> Result<()> {
     anyhow::bail!(
-        "this program was built without it: `cargo run -p train --features remote -- serve`, which builds some 130 crates more"
+        "this program was built without it: `cargo run -p train --features remote -- serve`, which builds some 170 packages more, and Burn once more"
     )
 }
