@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::device_check::{self, Disagreement};
 #[cfg(feature = "remote")]
 use crate::remote::{self, NoDevice};
-use crate::{process, remote::Address};
+use crate::{environment, remote::Address};
 
 /// A Burn backend, by the name a user types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -279,7 +279,7 @@ impl Backend {
             Self::Remote => *Self::BUILT_IN.first().unwrap_or(&self),
             _ => self,
         };
-        process::set_variable("BURN_DEVICE", &here.to_string());
+        environment::set("BURN_DEVICE", &here.to_string());
     }
 
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]

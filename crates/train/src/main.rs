@@ -11,6 +11,7 @@ mod density;
 #[cfg(feature = "flex")]
 mod device_check;
 mod energy;
+mod environment;
 mod evaluation;
 mod flow;
 #[cfg(test)]

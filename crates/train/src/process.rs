@@ -23,13 +23,3 @@ pub fn keep_memory() {
     // SAFETY: mimalloc's options are numbers that may be set at any time, from any thread; -1 is "never".
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }
-
-/// Sets a variable of this process's environment, where it hasn't that value. To be called before threads are started that
-/// could read it in C.
-#[allow(unsafe_code)]
-pub fn set_variable(name: &str, value: &str) {
-    if std::env::var_os(name).is_none_or(|is| is != value) {
-        // SAFETY: Rust locks the environment where it reads it, and nothing else does at the same time.
-        unsafe { std::env::set_var(name, value) };
-    }
-}

@@ -18,7 +18,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 
     use crate::{
         backend::DeviceName,
-        process,
+        environment,
         remote::{self, TOKEN},
         terminal::say,
     };
@@ -65,7 +65,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 
     // Burn tells of every connection otherwise, and of each tensor that goes from one server to another.
     if std::env::var_os("RUST_LOG").is_none() {
-        process::set_variable("RUST_LOG", "warn");
+        environment::set("RUST_LOG", "warn");
     }
     server.serve(WebSocketTransport::from_listener(listener))?;
     say("stopped serving");
