@@ -21,7 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// The path of `train`, as `cargo run -p train` builds it.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<CargoRun> = OnceLock::new();
-    let build = || build(CargoBuild::new().package("train").bin("train"));
+    let features = if cfg!(feature = "remote") {
+        "remote"
+    } else {
+        ""
+    };
+    let program = CargoBuild::new().package("train").bin("train");
+    let build = || build(program.features(features));
     PROGRAM.get_or_init(build).path()
 }
 
@@ -66,10 +72,10 @@ impl Running {
         }
     }
 
-    /// Waits until it prints a line that starts like this.
+    /// Waits until it prints a line that starts like this, and returns that.
     #[track_caller]
-    pub fn wait_for(&mut self, start: &str) {
-        self.stdout.wait_for(start);
+    pub fn wait_for(&mut self, start: &str) -> String {
+        self.stdout.wait_for(start)
     }
 
     /// Waits until it says a line that starts like this on standard error.
@@ -154,10 +160,10 @@ impl Lines {
     }
 
     #[track_caller]
-    fn wait_for(&mut self, start: &str) {
+    fn wait_for(&mut self, start: &str) -> String {
         while let Some(line) = self.next() {
             if line.starts_with(start) {
-                return;
+                return line;
             }
         }
         panic!("it ended without a line {start:?}; it said:\n{}", self.text);

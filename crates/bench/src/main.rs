@@ -123,7 +123,8 @@ impl Backend {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    process::start();
+    process::keep_memory();
+    process::join_the_pool();
     let device = match args.backend.device() {
         Ok(device) => device,
         Err(error) => {

@@ -1,6 +1,6 @@
 //! The one place that knows the names of backends.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use burn::tensor::{Device, DeviceType};
 use clap::ValueEnum;
@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "flex")]
 use crate::device_check::{self, Disagreement};
+#[cfg(feature = "remote")]
+use crate::remote::{self, NoDevice};
+use crate::{environment, remote::Address};
 
 /// A Burn backend, by the name a user types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// CPU, Burn's maintained backend
+    #[default]
     Flex,
     /// CPU, deprecated by Burn
     Ndarray,
@@ -25,6 +29,18 @@ pub enum Backend {
     Metal,
     /// GPU, by NVIDIA
     Cuda,
+    /// Devices of other machines, which `train serve` offers there
+    Remote,
+}
+
+/// One of a backend's devices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum DeviceName {
+    /// Of this machine, from 0.
+    Number(usize),
+    /// Of another.
+    Remote(Address),
 }
 
 /// Why a backend cannot be had.
@@ -33,7 +49,8 @@ pub enum BackendError {
     /// The feature is off in this build.
     #[error(
         "this program was built without the backend {0}: build it in with \
-         `cargo run -p train --features {0} -- --backend {0}` ({note}); built in are {list}",
+         `cargo run -p train --features {0} -- {flag}` ({note}); built in are {list}",
+        flag = .0.flag(),
         note = .0.note(),
         list = built_in()
     )]
@@ -48,6 +65,13 @@ pub enum BackendError {
         /// How many there are.
         count: usize,
     },
+    /// One of another backend, or none where it takes an address.
+    #[error("--backend {0}: --devices names its devices as {names}", names = .0.names())]
+    Unnamed(Backend),
+    /// A server that can't be trained on.
+    #[cfg(feature = "remote")]
+    #[error(transparent)]
+    Remote(#[from] NoDevice),
     /// No adapter, or one that refuses.
     #[error(
         "the backend {backend} finds no usable GPU here: {reason}. Install a driver (Mesa's software \
@@ -88,6 +112,8 @@ impl Backend {
         Self::Metal,
         #[cfg(feature = "cuda")]
         Self::Cuda,
+        #[cfg(feature = "remote")]
+        Self::Remote,
     ];
 
     /// The device to compute on, without autodiff. To be asked for once, before anything else of Burn's. A GPU is
@@ -103,13 +129,22 @@ impl Backend {
         Ok(device)
     }
 
-    /// Those of its devices that have these numbers, in this order; one that stands there twice takes two parts of the work.
+    /// Those of its devices that have these names, in this order; one that stands there twice takes two parts of the work.
+    /// A server has checked its own.
     ///
     /// # Errors
     ///
-    /// As [`device`](Self::device) of each, and when there is none of a number.
-    pub fn devices(self, numbers: &[usize]) -> Result<Vec<Device>, BackendError> {
+    /// As [`device`](Self::device) of each, and when there is none of a name.
+    pub fn devices(self, names: &[DeviceName]) -> Result<Vec<Device>, BackendError> {
         self.make_default();
+        if self == Self::Remote {
+            let addresses = names.iter().map(DeviceName::address);
+            let addresses: Option<Vec<&Address>> = addresses.collect();
+            return self.connect(&addresses.ok_or(BackendError::Unnamed(self))?);
+        }
+        let numbers = names.iter().map(DeviceName::number);
+        let numbers: Option<Vec<usize>> = numbers.collect();
+        let numbers = numbers.ok_or(BackendError::Unnamed(self))?;
         // What cannot be had says so itself.
         self.open()?;
         let there = self.enumerate();
@@ -143,9 +178,19 @@ impl Backend {
             Self::Metal => Device::enumerate(DeviceType::Metal).into_vec(),
             #[cfg(feature = "cuda")]
             Self::Cuda => Device::enumerate(DeviceType::Cuda).into_vec(),
-            #[allow(unreachable_patterns)] // with every feature on
             _ => Vec::new(),
         }
+    }
+
+    #[cfg(feature = "remote")]
+    fn connect(self, addresses: &[&Address]) -> Result<Vec<Device>, BackendError> {
+        let devices = addresses.iter().map(|address| remote::connect(address));
+        Ok(devices.collect::<Result<_, _>>()?)
+    }
+
+    #[cfg(not(feature = "remote"))]
+    fn connect(self, _: &[&Address]) -> Result<Vec<Device>, BackendError> {
+        Err(BackendError::NotBuilt(self))
     }
 
     /// Refuses a GPU that computes other numbers than flex.
@@ -176,6 +221,23 @@ impl Backend {
             Self::Cuda => {
                 "its build downloads LLVM, and it takes an NVIDIA driver; nobody has built it"
             }
+            Self::Remote => "it takes `train serve` on another machine",
+        }
+    }
+
+    /// How it is asked for.
+    fn flag(self) -> String {
+        match self {
+            Self::Remote => "--devices remote:HOST:PORT".into(),
+            _ => format!("--backend {self}"),
+        }
+    }
+
+    /// What its devices are called.
+    fn names(self) -> &'static str {
+        match self {
+            Self::Remote => "remote:HOST:PORT or remote:HOST:PORT/N",
+            _ => "numbers from 0",
         }
     }
 
@@ -202,17 +264,22 @@ impl Backend {
                         reason: "no CUDA device".into(),
                     })
             }
+            #[cfg(feature = "remote")]
+            Self::Remote => Err(BackendError::Unnamed(self)),
             #[allow(unreachable_patterns)] // with every feature on
             _ => Err(BackendError::NotBuilt(self)),
         }
     }
 
     /// Burn puts an optimiser's restored state on its default device first, which is a GPU wherever one is
-    /// compiled in, and panics where none is there. This environment variable is its one way to choose another.
-    #[allow(unsafe_code)]
+    /// compiled in, and panics where none is there. This environment variable is its one way to choose another; for
+    /// devices of other machines it is this one's first.
     fn make_default(self) {
-        // SAFETY: no other thread runs yet that could read the environment at the same time.
-        unsafe { std::env::set_var("BURN_DEVICE", self.to_string()) };
+        let here = match self {
+            Self::Remote => *Self::BUILT_IN.first().unwrap_or(&self),
+            _ => self,
+        };
+        environment::set("BURN_DEVICE", &here.to_string());
     }
 
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
@@ -231,6 +298,43 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value().expect("no backend is hidden");
         f.write_str(value.get_name())
+    }
+}
+
+impl DeviceName {
+    fn number(&self) -> Option<usize> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Where it is, of another machine's.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Number(_) => None,
+            Self::Remote(address) => Some(address),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Remote(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number) => Ok(Self::Number(number)),
+            Err(_) => Ok(Self::Remote(text.parse()?)),
+        }
     }
 }
 

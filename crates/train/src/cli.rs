@@ -2,12 +2,14 @@
 
 mod finished;
 mod groups;
+mod serve;
 mod tasks;
 
 use clap::{Parser, Subcommand};
 
 pub use finished::{EstimatesArgs, EvaluateArgs, LogProbArgs, ReportArgs, SampleArgs, Subjects};
 pub use groups::Flags;
+pub use serve::ServeArgs;
 pub use tasks::{DensityArgs, EnergyArgs, TrainArgs};
 
 /// Train normalizing flows: as the posterior of a variational autoencoder, as a density, or against an energy.
@@ -30,7 +32,8 @@ pub use tasks::{DensityArgs, EnergyArgs, TrainArgs};
   train energy --energy u2 --restarts 5    the best of five seeds
   train density --points two-moons         a spline flow fitted to points; or to those of a CSV file
   train sample runs/two-moons-1 --count 9  as many points of it
-  train log-prob runs/two-moons-1 new.csv  the log-density of others")]
+  train log-prob runs/two-moons-1 new.csv  the log-density of others
+  train serve --backend wgpu               let other machines train on this one")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -76,6 +79,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Draw pictures of what a run's best model makes, or, with --count, write samples as CSV
     Sample(SampleArgs),
+    /// Offer this machine's devices to others, which train on them with --devices remote:HOST:PORT
+    Serve(ServeArgs),
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    backend::Backend,
+    backend::{Backend, BackendError, DeviceName},
     learn::{optimizer::OptimizerName, rate::Schedule},
     task::{Settings, TaskName},
 };
@@ -17,9 +17,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Training {
     pub backend: Backend,
-    /// Which of its devices, by number; none for the one that it takes by itself.
+    /// Which of its devices; none for the one that it takes by itself.
     #[serde(default)]
-    pub devices: Vec<usize>,
+    pub devices: Vec<DeviceName>,
     pub epochs: NonZeroUsize,
     pub batch_size: NonZeroUsize,
     pub optimizer: OptimizerName,
@@ -59,7 +59,7 @@ impl Training {
     pub fn new<S: Settings>(epochs: usize, batch_size: usize, optimizer: OptimizerName) -> Self {
         let size = |n| NonZeroUsize::new(n).expect("not zero");
         Self {
-            backend: Backend::Flex,
+            backend: Backend::default(),
             devices: Vec::new(),
             epochs: size(epochs),
             batch_size: size(batch_size),
@@ -119,8 +119,23 @@ impl Training {
         );
         Ok(match &self.devices[..] {
             [] => vec![self.backend.device()?],
-            numbers => self.backend.devices(numbers)?,
+            names => self.backend.devices(names)?,
         })
+    }
+
+    /// Where a finished run is computed on: the backend's own device, of other machines' the first that was trained on.
+    ///
+    /// # Errors
+    ///
+    /// See [`Backend::device`] and [`Backend::devices`].
+    pub fn open_device(&self) -> Result<Device, BackendError> {
+        match (self.backend, self.devices.first()) {
+            (Backend::Remote, Some(first)) => {
+                let devices = self.backend.devices(std::slice::from_ref(first))?;
+                Ok(devices.into_iter().next().expect("one for each name"))
+            }
+            (backend, _) => backend.device(),
+        }
     }
 
     /// Makes every number one that a file holds.

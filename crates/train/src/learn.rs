@@ -24,9 +24,10 @@ use burn::{
 };
 
 use crate::{
+    backend::DeviceName,
     cli::Flags,
     config::Training,
-    curves,
+    curves, remote,
     run::{
         RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
@@ -279,7 +280,14 @@ impl<T: Task> Session<T> {
         }
         let optimizer = self.task.settings().training().init_optimizer();
         let rate = self.task.rate().scheduler(self.task.own_rate());
-        let result = training.launch(Learner::new(trainee, optimizer, rate));
+        let learner = Learner::new(trainee, optimizer, rate);
+        let result = match remote::caught(|| training.launch(learner)) {
+            Ok(result) => result,
+            Err(cause) => {
+                stop.training_is_over();
+                return Err(anyhow!("training stopped: {cause}; {}", self.kept()));
+            }
+        };
         // Gives the terminal back before anything else is said.
         drop(result.renderer);
         stop.training_is_over();
@@ -322,7 +330,10 @@ impl<T: Task> Session<T> {
             self.task.settings().training().backend,
             match &self.task.settings().training().devices[..] {
                 [] => String::new(),
-                numbers => format!(", devices {numbers:?}"),
+                names => {
+                    let names: Vec<String> = names.iter().map(DeviceName::to_string).collect();
+                    format!(", devices [{}]", names.join(", "))
+                }
             },
         ));
     }
@@ -331,11 +342,7 @@ impl<T: Task> Session<T> {
         let path = self.run.path().display();
         let saved = self.run.checkpoints().last().copied().unwrap_or(0);
         if let Some(error) = error {
-            let rest = match saved {
-                0 => "no epoch was finished, so there is no checkpoint".into(),
-                saved => format!("the checkpoint of epoch {saved} is kept in {path}"),
-            };
-            return Err(stopped(error, &rest));
+            return Err(self.stopped(error));
         }
         if saved == self.epochs() {
             return Ok(Ending::Complete);
@@ -349,6 +356,38 @@ impl<T: Task> Session<T> {
             T::Settings::TASK.cargo_command()
         ));
         Ok(Ending::Stopped)
+    }
+
+    /// Why training stopped, by the cause at the bottom of burn-train's error.
+    fn stopped(&self, error: &TrainingError) -> AnyError {
+        let rest = self.kept();
+        let mut cause: &dyn Error = error;
+        if let TrainingError::EventProcessor(events) = error
+            && let Some(failure) = events.failures().first()
+        {
+            cause = failure;
+        }
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        // What the learner refuses to go on with.
+        if let Some(ExecutionError::WithContext { reason }) = cause.downcast_ref() {
+            return Diverged(format!("training stopped: {reason}; {rest}")).into();
+        }
+        let cause = cause.to_string();
+        let cause = remote::lost(&cause).unwrap_or(cause);
+        anyhow!("training stopped: {cause}; {rest}")
+    }
+
+    /// What is left when training stops.
+    fn kept(&self) -> String {
+        match self.run.checkpoints().last() {
+            None => "no epoch was finished, so there is no checkpoint".into(),
+            Some(saved) => format!(
+                "the checkpoint of epoch {saved} is kept in {}",
+                self.run.path().display()
+            ),
+        }
     }
 
     /// Leaves the best model, the pictures and the summary in the folder, if any epoch was finished.
@@ -448,26 +487,6 @@ fn check_checkpoint<T: Task>(
     pack::check_optimizer(optimizer, model).map_err(|_| damaged(&file))?;
     let (file, scheduler) = read(Part::Scheduler)?;
     pack::check_scheduler(scheduler).map_err(|_| damaged(&file))
-}
-
-/// Why training stopped, by the cause at the bottom of burn-train's error.
-fn stopped(error: &TrainingError, rest: &str) -> AnyError {
-    let mut cause: &dyn Error = error;
-    if let TrainingError::EventProcessor(events) = error
-        && let Some(failure) = events.failures().first()
-    {
-        cause = failure;
-    }
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    match cause.downcast_ref() {
-        // What the learner refuses to go on with.
-        Some(ExecutionError::WithContext { reason }) => {
-            Diverged(format!("training stopped: {reason}; {rest}")).into()
-        }
-        _ => anyhow!("training stopped: {cause}; {rest}"),
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod density;
 #[cfg(feature = "flex")]
 mod device_check;
 mod energy;
+mod environment;
 mod evaluation;
 mod flow;
 #[cfg(test)]
@@ -23,16 +24,18 @@ mod plot;
 mod points;
 mod process;
 mod random;
+mod remote;
 mod report;
 mod run;
 mod sample;
+mod serve;
 mod task;
 mod terminal;
 mod vae;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 
 use cli::{Cli, Command};
@@ -46,8 +49,8 @@ const STOPPED: u8 = 130;
 fn main() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => {
-            process::start();
-            run(&cli)
+            process::keep_memory();
+            remote::caught(|| run(&cli)).unwrap_or_else(|cause| bail!(cause))
         }
         Err(misuse) if misuse.use_stderr() => misuse.exit(),
         Err(help) => {
@@ -66,6 +69,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Ending> {
+    // A thread that only waits for others would be missing from the pool.
+    if !matches!(cli.command, Some(Command::Serve(_))) {
+        process::join_the_pool();
+    }
     match &cli.command {
         None => learn::train::<VaeTask>(&cli.train),
         Some(Command::Density(args)) => learn::train::<DensityTask>(args),
@@ -75,5 +82,6 @@ fn run(cli: &Cli) -> Result<Ending> {
         Some(Command::LogProb(args)) => density::log_prob::run(args).map(|()| Ending::Complete),
         Some(Command::Report(args)) => report::run(args).map(|()| Ending::Complete),
         Some(Command::Sample(args)) => sample::run(args).map(|()| Ending::Complete),
+        Some(Command::Serve(args)) => serve::run(args).map(|()| Ending::Complete),
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    backend::{self, Backend},
+    backend::{self, Backend, DeviceName},
     config::{self, Training},
     flow::{FlowName, FlowSettings},
     learn::{optimizer::OptimizerName, rate::Schedule},
@@ -97,10 +97,11 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "NAME", help = backend::help(), hide_possible_values = true)]
     pub backend: Option<Backend>,
 
-    /// The backend's devices to share each batch among, by number from 0; the first is the main one [default: one, which the
-    /// backend takes by itself]
+    /// The backend's devices to share each batch among, by number from 0, or those of other machines, each as
+    /// remote:HOST:PORT, or remote:HOST:PORT/N for the N-th from 0 of `train serve` there; the first is the main one [default:
+    /// one, which the backend takes by itself]
     #[arg(long, value_name = "N,…", value_delimiter = ',', num_args = 1)]
-    pub devices: Option<Vec<usize>>,
+    pub devices: Option<Vec<DeviceName>>,
 
     /// Epochs in all, also after a resume [default: 200 for the digits, else 100]
     #[arg(
@@ -184,13 +185,22 @@ pub struct TrainingArgs {
 impl TrainingArgs {
     /// `base` under the flags; another optimiser brings its rate and its warm-up.
     pub fn apply<S: Settings>(&self, base: Training) -> Training {
+        let backend = self.backend.unwrap_or(match &self.devices {
+            // Addresses are of one backend alone, and numbers of all the others.
+            Some(names) if names.iter().any(|name| name.address().is_some()) => Backend::Remote,
+            Some(_) if base.backend == Backend::Remote => Backend::default(),
+            _ => base.backend,
+        });
         Training {
-            backend: self.backend.unwrap_or(base.backend),
-            devices: self.devices.clone().unwrap_or(match self.backend {
-                // Another backend's have other numbers.
-                Some(other) if other != base.backend => Vec::new(),
-                _ => base.devices,
-            }),
+            backend,
+            devices: self
+                .devices
+                .clone()
+                .unwrap_or(match backend == base.backend {
+                    true => base.devices,
+                    // Another backend's have other numbers.
+                    false => Vec::new(),
+                }),
             epochs: self.epochs.unwrap_or(base.epochs),
             batch_size: self.batch_size.unwrap_or(base.batch_size),
             optimizer: self.optimizer.unwrap_or(base.optimizer),

@@ -38,7 +38,7 @@ impl<T: Task> Trained<T> {
     ///
     /// When the backend, the data or the checkpoint is missing or damaged, or they do not fit.
     pub fn load(run: &RunDir, settings: T::Settings) -> Result<Self> {
-        let device = settings.training().backend.device()?;
+        let device = settings.training().open_device()?;
         Self::of_epoch(run, None, T::open(settings)?, device)
     }
 
@@ -56,7 +56,7 @@ impl<T: Task> Trained<T> {
     ) -> Result<(RunDir, Self)> {
         let load = |fit: &RunDir, settings: T::Settings| {
             let settings = here(settings);
-            let device = settings.training().backend.device()?;
+            let device = settings.training().open_device()?;
             let task = T::open(settings)?;
             anyhow::Ok(Self::of_epoch(fit, epoch, task, device))
         };

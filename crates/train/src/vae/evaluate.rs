@@ -89,7 +89,7 @@ pub fn open(args: &Subjects, count: impl Fn(usize) -> usize) -> Result<Vec<Subje
     }
     let first = &runs.first().context("no run is given")?.1;
     let backend = first.training().backend;
-    let device = backend.device()?;
+    let device = first.training().open_device()?;
     let mut subjects: Vec<Subject> = Vec::new();
     for (run, mut settings) in runs {
         settings.training_mut().backend = backend;
