@@ -268,6 +268,11 @@ fn what_cannot_be_had_is_said() {
             "cannot listen there",
         ),
         (
+            "serve --backend remote".into(),
+            1,
+            "this machine's own devices",
+        ),
+        (
             "serve --devices 1".into(),
             1,
             "the backend flex has one device",

@@ -50,7 +50,8 @@ fn main() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => {
             process::keep_memory();
-            remote::caught(|| run(&cli)).unwrap_or_else(|cause| bail!(cause))
+            remote::caught(|| run(&cli).map_err(remote::explained))
+                .unwrap_or_else(|cause| bail!(cause))
         }
         Err(misuse) if misuse.use_stderr() => misuse.exit(),
         Err(help) => {

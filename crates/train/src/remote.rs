@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Address {
     /// `HOST:PORT`.
     server: String,
-    /// Which of the server's, from 0.
-    number: usize,
+    /// Which of the server's, from 0. Burn sends it in 32 bits.
+    number: u32,
 }
 
 /// Why a device of another machine cannot be had.
@@ -47,15 +47,32 @@ impl FromStr for Address {
             let rest = text.strip_prefix("remote:")?;
             let (server, number) = rest.split_once('/').unwrap_or((rest, "0"));
             let (host, port) = server.rsplit_once(':')?;
-            let is_host = !host.is_empty() && !host.contains("//");
-            (is_host && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(())?;
-            let (server, number) = (server.to_owned(), number.parse().ok()?);
-            Some(Self { server, number })
+            // A number is digits alone, which Rust would read a sign before.
+            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            let is_port = digits(port) && port.parse::<u16>().is_ok_and(|port| port > 0);
+            (is_host(host) && is_port && digits(number)).then_some(())?;
+            Some(Self {
+                server: server.to_owned(),
+                number: number.parse().ok()?,
+            })
         };
         parse().ok_or_else(|| {
             format!("`{text}` is neither a number nor an address, remote:HOST:PORT or remote:HOST:PORT/N")
         })
     }
+}
+
+/// Whether it is a name, an IPv4 address, or an IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    let (inner, more) = match text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inner) => (inner, ":%"),
+        None => (text, "-_"),
+    };
+    let is_part = |part: char| part.is_ascii_alphanumeric() || part == '.' || more.contains(part);
+    !inner.is_empty() && inner.chars().all(is_part)
 }
 
 impl fmt::Display for Address {
@@ -97,7 +114,7 @@ pub fn connect(address: &Address) -> Result<burn::tensor::Device, NoDevice> {
     if let Some(token) = token() {
         host = host.with_credential(token);
     }
-    let options = Device::remote_options(&host).device_index(address.number);
+    let options = Device::remote_options(&host).device_index(address.number as usize);
     // Burn waits for as long as whoever listens there says nothing.
     let (tell, told) = channel();
     thread::spawn(move || tell.send(options.init()));
@@ -163,7 +180,7 @@ pub fn lost(said: &str) -> Option<String> {
     let broke_off = !there.is_empty() && said.contains(UNREAD);
     broke_off.then(|| {
         format!(
-            "a server broke it off, and says itself why: {}",
+            "a server broke it off, which says why where it runs, or was started anew: {}",
             there.join(" or ")
         )
     })
@@ -182,6 +199,15 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
             .flatten()
             .unwrap_or_else(|| panic::resume_unwind(payload))
     })
+}
+
+/// What an error means that says of a server that it didn't answer a read.
+pub fn explained(error: anyhow::Error) -> anyhow::Error {
+    let of_a_server = format!("{error:#}").contains(UNREAD);
+    match of_a_server.then(|| lost(UNREAD)).flatten() {
+        Some(cause) => anyhow::Error::msg(cause),
+        None => error,
+    }
 }
 
 /// Of a panic that becomes an error nothing is said before.
@@ -210,6 +236,7 @@ mod tests {
         for text in [
             "remote:gpu:3000",
             "remote:10.0.0.7:1/3",
+            "remote:a-machine.local:80",
             "remote:[::1]:65535",
         ] {
             let address: Address = text.parse().unwrap();
@@ -226,6 +253,13 @@ mod tests {
             "remote:gpu:1/",
             "remote:gpu:1/x",
             "remote:ws://gpu:1",
+            "remote:gpu:+1",
+            "remote:gpu:1/+1",
+            "remote:gpu:1/4294967296",
+            "remote:::1:3000",
+            "remote:[::1]x:3000",
+            "remote:me:pass@gpu:1",
+            "remote:gpu?a=:1",
             "",
         ] {
             let error = text.parse::<Address>().unwrap_err();

@@ -13,17 +13,21 @@ use crate::cli::ServeArgs;
 pub fn run(args: &ServeArgs) -> Result<()> {
     use std::net::TcpListener;
 
-    use anyhow::Context;
+    use anyhow::{Context, ensure};
     use burn::server::{RemoteServer, TokenAuthorizer, WebSocketTransport};
 
     use crate::{
-        backend::DeviceName,
+        backend::{Backend, DeviceName},
         environment,
         remote::{self, TOKEN},
         terminal::say,
     };
 
     let backend = args.backend.unwrap_or_default();
+    ensure!(
+        backend != Backend::Remote,
+        "--backend remote: what is served are this machine's own devices; name one of its backends"
+    );
     let devices = match &args.devices {
         None => vec![backend.device()?],
         Some(numbers) => {

@@ -37,7 +37,7 @@ impl StopRequest {
     const TOO_LATE: &str =
         "training is over and saved; the pictures are being drawn, and then it ends";
 
-    /// Listens to those who want to end this process: Ctrl-C, again, means at once; SIGTERM and SIGHUP, which may both come
+    /// Listens to those who want to end this process: Ctrl-C, again, means after this step, and once more, now; SIGTERM and SIGHUP, which may both come
     /// of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
     /// Answers on standard error if `speak`. To be called when a training begins; from the second on, it listens already.
     ///
@@ -57,8 +57,14 @@ impl StopRequest {
             false => {}
         };
         let (stop, say) = (self.clone(), answer.clone());
+        let mut interrupted = false;
         let on_ctrl_c = move || match stop.ask() && !stop.over.load(Ordering::Relaxed) {
-            true => stop.interrupter().stop(Some("interrupted")),
+            // A step that waits for a device that doesn't answer hears of nothing.
+            true if interrupted => std::process::exit(crate::STOPPED.into()),
+            true => {
+                interrupted = true;
+                stop.interrupter().stop(Some("interrupted"));
+            }
             false => say(),
         };
         ctrlc::set_handler(on_ctrl_c).context("cannot listen to Ctrl-C")?;

@@ -1,4 +1,4 @@
-//! The learning curves of runs, those of each data set and binarisation on axes of their own.
+//! The learning curves of runs, those of each data set, binarisation and bound on axes of their own.
 
 use super::{
     run::Run,
@@ -13,7 +13,11 @@ pub fn draw(table: &Table) -> String {
     let mut panels: Vec<(String, Vec<&Group>)> = Vec::new();
     for group in &table.groups {
         let settings = &group[0].settings;
-        let mut title = format!("ELBO, {}", settings.dataset.short_name());
+        let mut title = match settings.samples() {
+            1 => "ELBO".to_owned(),
+            samples => format!("ELBO of {samples} samples"),
+        };
+        title += &format!(", {}", settings.dataset.short_name());
         if let Some(how) = settings.binarization {
             title += &format!(", {how} binarisation");
         }
