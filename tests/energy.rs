@@ -268,7 +268,7 @@ fn fits_that_cannot_be_used_are_named() {
     check(3, &[damaged, lost.clone(), gone.clone()]);
     let report = at.train("report run --output report").succeeds().stdout;
     for said in [
-        "| u1 | planar, K = 1 | 3 |".to_owned(),
+        "| u1 | planar, K = 1 | 2 |".to_owned(),
         format!("not evaluated: {gone}"),
         format!("not evaluated: {lost}"),
     ] {
