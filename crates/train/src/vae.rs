@@ -606,7 +606,7 @@ mod tests {
             let (one, three) = (batch(1, role), batch(3, role));
             assert_eq!(three.noise.dims(), [6, 8]);
             assert_eq!(three.images.dims(), [2, 64]);
-            let first = three.noise.clone().slice([0..2]);
+            let first = three.noise.clone().narrow(0, 0, 2);
             first.into_data().assert_eq(&one.noise.into_data(), true);
 
             let terms = model.terms(three.images.clone(), three.noise.clone());
@@ -700,9 +700,11 @@ mod tests {
             settings.validate(784).unwrap();
         }
         // Of one sample any annealing and any batch.
-        let mut settings = VaeSettings::default();
-        settings.samples = NonZeroUsize::new(1);
-        settings.anneal = Annealing::FreeEnergy;
+        let mut settings = VaeSettings {
+            samples: NonZeroUsize::new(1),
+            anneal: Annealing::FreeEnergy,
+            ..VaeSettings::default()
+        };
         settings.training.batch_size = huge;
         settings.validate(784).unwrap();
     }
