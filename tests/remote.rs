@@ -177,6 +177,31 @@ fn a_server_that_dies_ends_the_training_with_an_error_and_not_the_run() {
     }
 }
 
+/// One that falls silent is waited for, and a third Ctrl-C ends that; the run goes on from its last checkpoint.
+#[test]
+fn a_silent_server_can_be_left() {
+    let at = Place::new();
+    let server = Server::open(&at);
+    let flags = format!(
+        "{TINY} --epochs 10000 --devices {} --output run",
+        server.address
+    );
+    let mut running = start(&at, &flags, None);
+    for _ in 0..3 {
+        running.wait_for("epoch ");
+    }
+    server.process.signal("STOP");
+    running.signal("INT");
+    running.wait_for_word("stopping after this epoch");
+    running.signal("INT");
+    running.signal("INT");
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(130), "{outcome:?}");
+    let last = *at.saved("run").last().expect("a checkpoint");
+    let flags = format!("--resume run --epochs {} --devices 0", last + 1);
+    train(&at, &flags).succeeds();
+}
+
 #[test]
 fn who_has_not_the_token_is_refused() {
     let at = Place::new();
