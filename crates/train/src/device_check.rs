@@ -241,8 +241,8 @@ mod tests {
         check(&Device::ndarray(), &Device::flex()).unwrap();
     }
 
-    /// As many numbers as the operations have: values, log-determinants, gradients of inputs and of all weights, each of which some
-    /// number depends on.
+    /// As many numbers as the operations have: values, log-determinants, gradients of inputs and of all weights, of none of
+    /// which all are zero.
     #[test]
     fn every_operation_is_compared() {
         let device = Device::flex();

@@ -37,8 +37,8 @@ impl StopRequest {
     const TOO_LATE: &str =
         "training is over and saved; the pictures are being drawn, and then it ends";
 
-    /// Listens to those who want to end this process: Ctrl-C, again, means after this step, and once more, now; SIGTERM and SIGHUP, which may both come
-    /// of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
+    /// Listens to those who want to end this process: Ctrl-C, again, means after this step, and once more, now; SIGTERM and
+    /// SIGHUP, which may both come of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
     /// Answers on standard error if `speak`. To be called when a training begins; from the second on, it listens already.
     ///
     /// # Errors
