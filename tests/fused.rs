@@ -17,7 +17,7 @@ use burn_flows::{
 };
 use end_to_end::{ndarray, wgpu};
 use flow_vae::bernoulli_log_likelihood;
-use fused_nn::{affine, affine_columns, affine_relu, maxout};
+use fused_nn::{Dense, affine, affine_columns, maxout, mlp};
 use fused_optim::{Adam, Adamax, RmsProp};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
@@ -480,12 +480,22 @@ fn what_is_not_a_number_stays_none() {
 
 /// A rectifier hides none.
 #[test]
-fn a_layer_of_what_is_not_a_number_is_none() {
+fn a_network_of_what_is_not_a_number_is_none() {
     for device in [Device::flex(), ndarray()] {
         let device = device.autodiff();
         let x = Tensor::<2>::from_data([[1.0, f32::NAN], [1.0, 2.0]], &device);
         let weight = Tensor::<2>::ones([2, 3], &device).require_grad();
-        let y = affine_relu(x, weight.clone(), Tensor::<1>::zeros([3], &device));
+        let first = Dense {
+            weight: weight.clone(),
+            mask: None,
+            bias: Tensor::zeros([1, 3], &device),
+        };
+        let last = Dense {
+            weight: Tensor::eye(3, &device),
+            mask: None,
+            bias: Tensor::zeros([3], &device),
+        };
+        let y = mlp(x, first, vec![last]);
         let gradients = y.clone().sum().backward();
         let y: Vec<f32> = y.into_data().try_to_vec().unwrap();
         assert!(y[..3].iter().all(|y| y.is_nan()) && y[3..] == [3.0; 3]);
@@ -661,23 +671,10 @@ fn the_optimisers_take_the_same_steps_everywhere() {
     }
 }
 
-/// Of a layer that a network has.
-#[derive(Clone, Copy, Debug)]
-enum Activation {
-    Maxout(usize),
-    Relu,
-    /// With a bias for each of so many owners of rows.
-    ReluOf(usize),
-}
-
 /// A layer, and its gradients in x, W and b; every product rounds as `f32` does.
-fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 4] {
+fn maxout_layer(device: &Device, dtype: DType, window: usize) -> [Vec<f64>; 4] {
     let device = device.clone().autodiff();
     let (rows, inputs, units) = (120, 70, 160);
-    let window = match activation {
-        Activation::Maxout(window) => window,
-        Activation::Relu | Activation::ReluOf(_) => 1,
-    };
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut data = |shape: &[usize]| {
         let n = shape.iter().product();
@@ -697,26 +694,13 @@ fn network(device: &Device, dtype: DType, activation: Activation) -> [Vec<f64>; 
     layer.bias = Some(Param::from_tensor(bias));
 
     let bias = layer.bias.as_ref().unwrap().val();
-    let owners = match activation {
-        Activation::ReluOf(owners) => owners,
-        _ => 1,
-    };
-    let of_owners = Tensor::<2>::from_data(data(&[owners, units]), options).require_grad();
-    let y = match activation {
-        Activation::Maxout(window) => maxout(&layer, x.clone(), window),
-        Activation::Relu => affine_relu(x.clone(), layer.weight.val(), bias.clone()),
-        Activation::ReluOf(_) => affine_relu(x.clone(), layer.weight.val(), of_owners.clone()),
-    };
+    let y = maxout(&layer, x.clone(), window);
     let gradients = (y.clone() * weights).sum().backward();
-    let of_bias = match activation {
-        Activation::ReluOf(_) => of_owners.grad(&gradients).map(Tensor::into_data),
-        _ => bias.grad(&gradients).map(Tensor::into_data),
-    };
     [
         y.into_data(),
         x.grad(&gradients).unwrap().into_data(),
         layer.weight.val().grad(&gradients).unwrap().into_data(),
-        of_bias.unwrap(),
+        bias.grad(&gradients).unwrap().into_data(),
     ]
     .map(|data| data.iter::<f64>().collect())
 }
@@ -795,6 +779,14 @@ fn columns_are_those_of_the_whole_layer() {
             }
         }
     }
+    let by_slices = columns(
+        &Device::flex().autodiff(),
+        DType::F64,
+        false,
+        affine_columns,
+    );
+    let exact = columns(&Device::flex().autodiff(), DType::F64, false, sliced);
+    assert_eq!(by_slices, exact);
     let device = Device::flex();
     let nothing = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
     let bias = Tensor::zeros([3], &device);
@@ -812,18 +804,152 @@ fn widths_are_those_of_all_columns() {
 }
 
 #[test]
-fn layers_of_networks_everywhere() {
-    let maxout = [1, 2, 3, 4].map(Activation::Maxout);
-    let by_owner = [1, 20, 60].map(Activation::ReluOf);
-    let layers = maxout.into_iter().chain(by_owner);
-    for activation in layers.chain([Activation::Relu]) {
-        let exact = network(&Device::flex(), DType::F64, activation);
+fn maxout_layers_everywhere() {
+    for window in [1, 2, 3, 4] {
+        let exact = maxout_layer(&Device::flex(), DType::F64, window);
         for device in [Device::flex(), ndarray(), wgpu()] {
             // Sums of products of eighths are exact in any order, since these stay below 2^18.
-            assert_eq!(
-                network(&device, DType::F32, activation),
-                exact,
-                "{activation:?}"
+            let got = maxout_layer(&device, DType::F32, window);
+            assert_eq!(got, exact, "{window}");
+        }
+    }
+}
+
+/// A network of whole numbers, so few and small that every sum is exact in `f32`.
+#[derive(Clone, Copy, Debug)]
+struct Mlp {
+    layers: usize,
+    rows: usize,
+    /// Of the first layer's biases.
+    owners: usize,
+    masked: bool,
+    /// Who asks for gradients: x, and the weights and biases.
+    wants: [bool; 2],
+}
+
+impl Mlp {
+    const WIDTHS: [usize; 6] = [30, 24, 20, 16, 12, 5];
+
+    /// What comes out, and the gradients of all that wants one.
+    fn run(self, device: &Device, dtype: DType) -> Vec<Vec<f64>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let mut numbers = |shape: &[usize], share: f64| {
+            let n = shape.iter().product();
+            let mut number = || match rng.random_bool(share) {
+                true => rng.random_range(-2..=2_i8).into(),
+                false => 0.0,
+            };
+            let numbers: Vec<f32> = (0..n).map(|_| number()).collect();
+            TensorData::new(numbers, shape.to_vec()).convert_dtype(dtype)
+        };
+        let options = (device, dtype);
+        let [x_wants, weights_want] = self.wants;
+        let x = Tensor::<2>::from_data(numbers(&[self.rows, Self::WIDTHS[0]], 0.5), options);
+        let x = if x_wants { x.require_grad() } else { x };
+        let mut tracked = Vec::new();
+        let mut layers = Vec::new();
+        for widths in Self::WIDTHS[..=self.layers].windows(2) {
+            let mut tensor = |shape: &[usize]| {
+                let tensor = Tensor::<2>::from_data(numbers(shape, 0.2), options);
+                match weights_want {
+                    true => tensor.require_grad(),
+                    false => tensor,
+                }
+            };
+            let owners = if layers.is_empty() { self.owners } else { 1 };
+            let (weight, bias) = (tensor(widths), tensor(&[owners, widths[1]]));
+            let mask = self.masked.then(|| {
+                let mask = numbers(widths, 0.5);
+                Tensor::<2>::from_data(mask, options)
+                    .not_equal_elem(0.0)
+                    .float()
+                    .cast(dtype)
+            });
+            tracked.extend([weight.clone(), bias.clone()]);
+            layers.push(Dense { weight, mask, bias });
+        }
+        let rest = layers.split_off(1);
+        let rest = rest.into_iter().map(|Dense { weight, mask, bias }| Dense {
+            weight,
+            mask,
+            bias: bias.squeeze_dim::<1>(0),
+        });
+        let y = mlp(x.clone(), layers.remove(0), rest.collect());
+        // At once: what wgpu's data are read from is written over when y is used up.
+        let numbers_of = |tensor: Tensor<2>| tensor.into_data().iter().collect::<Vec<f64>>();
+        let mut found = vec![numbers_of(y.clone())];
+        let weights = Tensor::<2>::from_data(numbers(&y.dims(), 0.5), options);
+        if x_wants || weights_want {
+            let gradients = (y * weights).sum().backward();
+            let tracked = tracked.iter().filter(|_| weights_want);
+            let wants = [&x].into_iter().filter(|_| x_wants).chain(tracked);
+            found.extend(wants.map(|tensor| numbers_of(tensor.grad(&gradients).unwrap())));
+        }
+        found
+    }
+}
+
+/// Of one operation and of several, of one piece of the rows and of several, the last one shorter.
+#[test]
+fn whole_networks_everywhere() {
+    let one = Mlp {
+        layers: 3,
+        rows: 900,
+        owners: 1,
+        masked: false,
+        wants: [true, true],
+    };
+    let depths = (1..=5).flat_map(|layers| {
+        [false, true].map(|masked| Mlp {
+            layers,
+            masked,
+            ..one
+        })
+    });
+    let owners = [(900, 3), (900, 900), (7, 1), (7, 7)].map(|(rows, owners)| Mlp {
+        rows,
+        owners,
+        ..one
+    });
+    let wants = [[true, false], [false, true], [false, false]]
+        .into_iter()
+        .flat_map(|wants| {
+            [2, 4].map(|layers| Mlp {
+                layers,
+                wants,
+                masked: true,
+                ..one
+            })
+        });
+    for network in depths.chain(owners).chain(wants) {
+        let exact = network.run(&Device::flex().autodiff(), DType::F64);
+        let largest = exact
+            .iter()
+            .flatten()
+            .fold(0.0_f64, |most, x| most.max(x.abs()));
+        assert!(
+            largest > 0.0 && largest < 2_f64.powi(24),
+            "{network:?}: {largest}"
+        );
+        for device in [Device::flex(), ndarray(), wgpu()] {
+            let tracked = device.autodiff();
+            for device in [tracked.clone(), tracked.gradient_checkpointing()] {
+                let got = network.run(&device, DType::F32);
+                for (i, (got, exact)) in got.iter().zip(&exact).enumerate() {
+                    let other = (0..exact.len()).find(|&j| got[j] != exact[j]);
+                    assert!(
+                        other.is_none(),
+                        "{network:?} on {device:?}: number {other:?} of {i}: {:?}",
+                        other.map(|j| (got[j], exact[j]))
+                    );
+                }
+            }
+        }
+        let plain = network.wants == [false, false];
+        if plain {
+            assert!(
+                network.run(&Device::flex(), DType::F32) == exact,
+                "{network:?}"
             );
         }
     }

@@ -7,7 +7,7 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData},
 };
-use fused_nn::{affine, affine_relu};
+use fused_nn::{Dense, mlp};
 
 use crate::{
     ScalarMap,
@@ -102,22 +102,23 @@ impl Network {
     pub fn bind(&self, of_context: Option<Tensor<2>>) -> BoundNetwork {
         let mut layers = (self.layers.iter().enumerate()).map(|(i, layer)| {
             let weight = widened(layer.weight.val());
-            let weight = match self.masks.get(i) {
-                Some(mask) => weight.clone() * mask.clone().cast(weight.dtype()),
-                None => weight,
-            };
+            let mask = (self.masks.get(i)).map(|mask| mask.clone().cast(weight.dtype()));
             let bias = layer.bias.as_ref().map(|bias| widened(bias.val()));
-            (weight, bias)
+            (weight, mask, bias)
         });
-        let (weight, bias) = layers.next().expect("there is a layer");
+        let (weight, mask, bias) = layers.next().expect("there is a layer");
         let bias = match bias {
             Some(bias) => bias.unsqueeze_dim(0),
             None => of_context.expect("a flow looks for its context"),
         };
-        let rest = layers.map(|(weight, bias)| (weight, bias.expect("only the first has none")));
+        let rest = layers.map(|(weight, mask, bias)| Dense {
+            weight,
+            mask,
+            bias: bias.expect("only the first has none"),
+        });
         BoundNetwork {
-            first: (weight, bias),
             rest: rest.collect(),
+            first: Dense { weight, mask, bias },
         }
     }
 }
@@ -152,29 +153,30 @@ pub fn check_widths(hidden: &[usize]) -> Result<(), String> {
 #[derive(Clone, Debug)]
 pub struct BoundNetwork {
     /// The bias is `[1, width]`, or each example's own, `[batch, width]`.
-    first: (Tensor<2>, Tensor<2>),
-    rest: Vec<(Tensor<2>, Tensor<1>)>,
+    first: Dense<2>,
+    rest: Vec<Dense<1>>,
 }
 
 impl BoundNetwork {
     /// How many examples the context has; 1 without one.
     pub fn owners(&self) -> usize {
-        self.first.1.dims()[0]
+        self.first.bias.dims()[0]
     }
 
     /// Of a masked network, what its inverse takes.
     pub fn masked(&self, map: ScalarMap) -> Parameters {
-        let (weight, bias) = &self.first;
-        let turned = |weight: &Tensor<2>| weight.clone().transpose().flatten::<1>(0, 1);
-        let of_rest = (self.rest.iter()).flat_map(|(weight, bias)| [turned(weight), bias.clone()]);
-        let [inputs, _] = weight.dims();
+        let turned = |weight: Tensor<2>| weight.transpose().flatten::<1>(0, 1);
+        let of_rest =
+            (self.rest.iter()).flat_map(|layer| [turned(layer.masked()), layer.bias.clone()]);
+        let [inputs, _] = self.first.weight.dims();
+        let weights = [turned(self.first.masked())].into_iter().chain(of_rest);
         Parameters {
-            first: bias.clone(),
-            weights: Tensor::cat([turned(weight)].into_iter().chain(of_rest).collect(), 0),
+            first: self.first.bias.clone(),
+            weights: Tensor::cat(weights.collect(), 0),
             masked: Masked {
                 dim: inputs / map.seen(),
                 hidden: (self.rest.iter())
-                    .map(|(weight, _)| weight.dims()[0])
+                    .map(|layer| layer.weight.dims()[0])
                     .collect(),
                 map,
             },
@@ -183,15 +185,6 @@ impl BoundNetwork {
 
     /// `x: [n · owners, inputs]`, sample-major, to `[n · owners, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = self.first.clone();
-        let Some((last, between)) = self.rest.split_last() else {
-            return affine(x, weight, bias);
-        };
-        let x = (between.iter().cloned())
-            .fold(affine_relu(x, weight, bias), |x, (weight, bias)| {
-                affine_relu(x, weight, bias)
-            });
-        let (weight, bias) = last.clone();
-        affine(x, weight, bias)
+        mlp(x, self.first.clone(), self.rest.clone())
     }
 }

@@ -1,4 +1,7 @@
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use burn::backend::{
     Autodiff, Backend,
@@ -24,6 +27,36 @@ pub fn tracked<B: Backend, C: CheckpointStrategy, const N: usize>(
         OpsKind::Tracked(prep) => prep.finish((), output),
         OpsKind::UnTracked(prep) => prep.finish(output),
     }
+}
+
+/// As [`tracked`], of an operation with two results, either of which may have no gradient.
+///
+/// In Burn's graph an operation has one. Here that is nothing but where the gradients of the two are taken further: each of them
+/// leaves its own when it has come, and the first gives the sign.
+pub fn tracked_pair<B: Backend, C: CheckpointStrategy, const N: usize>(
+    inputs: [NodeGuard; N],
+    outputs: [FloatTensor<B>; 2],
+    gradients: impl FnOnce([Option<FloatTensor<B>>; 2], [bool; N]) -> [Option<FloatTensor<B>>; N]
+    + Send
+    + 'static,
+) -> [FloatTensor<Autodiff<B, C>>; 2] {
+    let left = Arc::new(Mutex::new([None, None]));
+    let of_both = left.clone();
+    let both = tracked::<B, C, N>(inputs, outputs[0].clone(), move |sign, wanted| {
+        drop(sign); // It shares memory with a gradient that may be written over.
+        let left = std::mem::take(&mut *of_both.lock().unwrap_or_else(PoisonError::into_inner));
+        gradients(left, wanted)
+    });
+    let [first, second] = outputs;
+    [(0, first), (1, second)].map(|(i, output)| {
+        let left = left.clone();
+        tracked::<B, C, 1>([both.node()], output, move |grad, [_]| {
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_first = left.iter().all(Option::is_none);
+            left[i] = Some(grad.clone());
+            [is_first.then_some(grad)]
+        })
+    })
 }
 
 struct Operation<F>(F);

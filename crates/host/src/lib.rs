@@ -2,10 +2,10 @@
 //!
 //! - [`Host`]: the tensors of Burn's CPU backends, flex and ndarray, as slices.
 //! - [`fused_on!`]: asks whether a tensor lives where a crate has its operations.
-//! - [`tracked`]: puts an operation into Burn's graph of gradients.
+//! - [`tracked`] and [`tracked_pair`]: put an operation of one result or two into Burn's graph of gradients.
 //! - [`vectorized!`]: compiles a function for the widest vectors that the CPU has.
 //! - [`write_chunks`]: numbers that all threads write.
-//! - [`product`]: of two matrices, by the crate gemm.
+//! - [`product`]: of two matrices, by the crate gemm; [`product_onto`] adds it to what is there.
 //! - [`math`]: elementary functions without branches or calls, which the compiler turns into vectors there.
 //!
 //! ```
@@ -31,9 +31,9 @@ pub mod math;
 mod matrix;
 mod tensor;
 
-pub use autodiff::tracked;
+pub use autodiff::{tracked, tracked_pair};
 pub use chunks::write_chunks;
-pub use matrix::{Matrix, product};
+pub use matrix::{Matrix, product, product_onto};
 pub use tensor::Host;
 
 /// `fn is_fused(tensor) -> bool`: whether the tensor is of `f32` and lives on one of these backends, or an autodiff of

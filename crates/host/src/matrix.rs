@@ -78,6 +78,27 @@ pub fn product(lhs: Matrix<'_>, rhs: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f3
     multiply(lhs, rhs, out, Order::Rows)
 }
 
+/// The product of two matrices, row by row, added to `out`, which it fills.
+///
+/// # Panics
+///
+/// When the shapes do not fit, or `out` is not as long as the product.
+pub fn product_onto(lhs: Matrix<'_>, rhs: Matrix<'_>, out: Vec<f32>) -> Vec<f32> {
+    assert_eq!(
+        lhs.shape[1], rhs.shape[0],
+        "a product of {:?} and {:?}",
+        lhs.shape, rhs.shape
+    );
+    assert_eq!(
+        out.len(),
+        size([lhs.shape[0], rhs.shape[1]]),
+        "numbers to add the product of {:?} and {:?} to",
+        lhs.shape,
+        rhs.shape
+    );
+    multiply(lhs, rhs, out, Order::Rows)
+}
+
 /// The product of x and the transpose of W, both stored row by row, with W the larger.
 ///
 /// gemm wants one of the two transposed, the one that runs along the longer side of what it writes, and does that on

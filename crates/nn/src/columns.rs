@@ -37,7 +37,7 @@ pub fn affine_columns(
     widths: &[usize],
 ) -> Vec<Tensor<2>> {
     check(&x, &weight);
-    check_bias(&x, &weight, &bias);
+    check_bias(x.dims()[0], &weight, &bias);
     let [_, outputs] = weight.dims();
     assert!(
         widths.iter().sum::<usize>() == outputs,
@@ -182,10 +182,10 @@ macro_rules! on_the_host {
                 _: Gradient,
             ) -> FloatTensor<Self> {
                 let [rows, width] = all.shape().dims();
-                let part = (<Self as Host>::elements(&all).chunks_exact(width))
-                    .flat_map(|row| &row[columns.clone()])
-                    .copied()
-                    .collect();
+                let mut part = Vec::with_capacity(rows * columns.len());
+                for row in <Self as Host>::elements(&all).chunks_exact(width) {
+                    part.extend_from_slice(&row[columns.clone()]);
+                }
                 <Self as Host>::from_elements(part, [rows, columns.len()])
             }
         }

@@ -1,4 +1,5 @@
-//! What a network is made of, for [Burn](https://burn.dev): [`linear`] layers and [`maxout`] ones.
+//! What a network is made of, for [Burn](https://burn.dev): [`linear`] layers and [`maxout`] ones, and whole networks of rectified
+//! ones ([`mlp`]).
 //!
 //! Burn's own operations zero, copy and add to what a matrix product returns. Here a product is written once, where it
 //! belongs, bias and all. On flex and ndarray, in `f32`; other backends and float types run Burn's own.
@@ -22,9 +23,11 @@
 mod columns;
 mod linear;
 mod maxout;
+mod mlp;
 
 pub use columns::affine_columns;
-pub use linear::{affine, affine_relu, linear};
+pub use linear::{affine, linear};
 pub use maxout::maxout;
+pub use mlp::{Dense, mlp};
 
 burn_host::fused_on!(Flex: "flex", NdArray: "ndarray");

@@ -6,10 +6,9 @@ use burn::{
         autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension, tensor::FloatTensor,
     },
     nn::Linear,
-    tensor::{Shape, Tensor, activation::relu},
+    tensor::{Shape, Tensor},
 };
 use burn_host::{Host, Matrix, product, tracked, vectorized, write_chunks};
-use rayon::prelude::*;
 
 use crate::is_fused;
 
@@ -37,28 +36,18 @@ pub fn linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
 /// When the widths disagree, or `owners` does not divide `rows`.
 pub fn affine<const D: usize>(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<D>) -> Tensor<2> {
     check(&x, &weight);
-    check_bias(&x, &weight, &bias);
+    check_bias(x.dims()[0], &weight, &bias);
     if !(is_fused(&x) && is_fused(&weight)) {
-        return by_tensor_operations(x, weight, bias);
+        return affine_by_tensor_operations(x, weight, bias);
     }
-    dispatched(x, weight, bias, false)
+    Tensor::from_dispatch(Dispatch::affine(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    ))
 }
 
-/// max(0, x W + b): [`affine`] and a rectifier.
-///
-/// # Panics
-///
-/// As [`affine`].
-pub fn affine_relu<const D: usize>(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<D>) -> Tensor<2> {
-    if !(is_fused(&x) && is_fused(&weight)) {
-        return relu(affine(x, weight, bias));
-    }
-    check(&x, &weight);
-    check_bias(&x, &weight, &bias);
-    dispatched(x, weight, bias, true)
-}
-
-fn by_tensor_operations<const D: usize>(
+pub(crate) fn affine_by_tensor_operations<const D: usize>(
     x: Tensor<2>,
     weight: Tensor<2>,
     bias: Tensor<D>,
@@ -72,20 +61,6 @@ fn by_tensor_operations<const D: usize>(
     (by_owner + bias.reshape([1, owners, outputs])).reshape([rows, outputs])
 }
 
-fn dispatched<const D: usize>(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Tensor<D>,
-    is_rectified: bool,
-) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::affine(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        is_rectified,
-    ))
-}
-
 pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
     let ([rows, width], [inputs, outputs]) = (x.dims(), weight.dims());
     assert!(
@@ -94,8 +69,8 @@ pub(crate) fn check(x: &Tensor<2>, weight: &Tensor<2>) {
     );
 }
 
-pub(crate) fn check_bias<const D: usize>(x: &Tensor<2>, weight: &Tensor<2>, bias: &Tensor<D>) {
-    let ([rows, _], [_, outputs]) = (x.dims(), weight.dims());
+pub(crate) fn check_bias<const D: usize>(rows: usize, weight: &Tensor<2>, bias: &Tensor<D>) {
+    let [_, outputs] = weight.dims();
     let dims = bias.dims();
     let owners = owners(bias);
     assert!(
@@ -114,13 +89,11 @@ fn owners<const D: usize>(bias: &Tensor<D>) -> usize {
     Autodiff,
 )]
 trait AffineOps: Backend {
-    /// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` or `[owners, outputs]` to `[rows, outputs]`; nothing
-    /// below 0 where that is rectified.
+    /// `x: [rows, inputs]`, `weight: [inputs, outputs]` and `bias: [outputs]` or `[owners, outputs]` to `[rows, outputs]`.
     fn affine(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        is_rectified: bool,
     ) -> FloatTensor<Self>;
 }
 
@@ -129,26 +102,15 @@ impl<B: AffineOps + Host, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        is_rectified: bool,
     ) -> FloatTensor<Self> {
         let inputs = [x.node(), weight.node(), bias.node()];
         let of_bias = bias.shape();
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let output = B::affine(
-            x.clone(),
-            weight.clone(),
-            bias.into_primitive(),
-            is_rectified,
-        );
-        let rectified = is_rectified.then(|| output.clone());
+        let output = B::affine(x.clone(), weight.clone(), bias.into_primitive());
         tracked::<B, C, 3>(
             inputs,
             output,
             move |grad, [x_wants, weight_wants, bias_wants]| {
-                let grad = match rectified {
-                    Some(output) => grad_where_positive::<B>(&output, grad),
-                    None => grad,
-                };
                 [
                     x_wants.then(|| grad_of_x::<B>(&weight, &grad)),
                     weight_wants.then(|| grad_of_weight::<B>(&x, &grad)),
@@ -166,15 +128,8 @@ macro_rules! on_the_host {
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
-                is_rectified: bool,
             ) -> FloatTensor<Self> {
-                let mut output = products::<Self>(&x, &weight, Some(&bias));
-                if is_rectified {
-                    <Self as Host>::elements_mut(&mut output)
-                        .par_chunks_mut(GRAIN)
-                        .for_each(rectify);
-                }
-                output
+                products::<Self>(&x, &weight, Some(&bias))
             }
         }
     };
@@ -228,26 +183,10 @@ pub(crate) fn grad_of_bias<B: Host>(grad: &FloatTensor<B>, of_bias: Shape) -> Fl
     B::from_elements(sums, of_bias)
 }
 
-/// The gradient of what was rectified.
-fn grad_where_positive<B: Host>(
-    output: &FloatTensor<B>,
-    mut grad: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let output = B::elements(output);
-    B::elements_mut(&mut grad)
-        .par_chunks_mut(GRAIN)
-        .zip(output.par_chunks(GRAIN))
-        .for_each(|(grad, output)| keep_where_positive(grad, output));
-    grad
-}
-
-/// Numbers that are worth a thread's while.
-const GRAIN: usize = 1 << 14;
-
 /// Columns that a thread takes at a time.
 const COLUMNS: usize = 512;
 
-fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
+pub(crate) fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
     let (sums, _) = write_chunks(columns, COLUMNS, |i, sums| {
         add_rows(elements, columns, i * COLUMNS, sums);
     });
@@ -256,20 +195,20 @@ fn column_sums(elements: &[f32], columns: usize) -> Vec<f32> {
 
 vectorized! {
     /// NaN stays.
-    fn rectify(numbers: &mut [f32]) {
+    pub(crate) fn rectify(numbers: &mut [f32]) {
         for x in numbers {
             *x = if *x < 0.0 { 0.0 } else { *x };
         }
     }
 
-    fn keep_where_positive(grad: &mut [f32], output: &[f32]) {
+    pub(crate) fn keep_where_positive(grad: &mut [f32], output: &[f32]) {
         for (grad, output) in zip(grad, output) {
             *grad = if *output > 0.0 || output.is_nan() { *grad } else { 0.0 };
         }
     }
 
     /// Adds the part of each row that starts at `start`.
-    fn add_rows(elements: &[f32], columns: usize, start: usize, sums: &mut [f32]) {
+    pub(crate) fn add_rows(elements: &[f32], columns: usize, start: usize, sums: &mut [f32]) {
         for row in elements.chunks_exact(columns) {
             for (sum, x) in zip(&mut *sums, &row[start..]) {
                 *sum += x;
