@@ -29,6 +29,11 @@ pub trait Bijection: fmt::Debug + Send + Sync {
     ///
     /// As [`forward`](Self::forward).
     fn inverse(&self, y: Tensor<2>) -> Transformed;
+
+    /// Whether log |det| is 0 everywhere: then a chain does not add it.
+    fn preserves_volume(&self) -> bool {
+        false
+    }
 }
 
 /// The same map in the other direction.
@@ -51,6 +56,10 @@ impl Bijection for Inverse {
     fn inverse(&self, y: Tensor<2>) -> Transformed {
         self.0.forward(y)
     }
+
+    fn preserves_volume(&self) -> bool {
+        self.0.preserves_volume()
+    }
 }
 
 /// Maps one after the other; none are the identity.
@@ -72,20 +81,22 @@ impl Chain {
     ) -> Transformed {
         check_points("a flow", &points, self.owners, self.dim);
         let dtype = points.dtype();
-        let end = maps.fold(None, |before: Option<Transformed>, map| {
-            Some(match before {
-                None => step(&**map, widened(points.clone())),
-                Some(before) => {
-                    let after = step(&**map, before.value);
-                    Transformed {
-                        value: after.value,
-                        log_det: before.log_det + after.log_det,
-                    }
-                }
-            })
-        });
-        end.unwrap_or_else(|| Transformed::identity(points))
-            .cast(dtype)
+        let (mut value, mut log_det) = (widened(points), None);
+        for map in maps {
+            let after = step(&**map, value);
+            value = after.value;
+            if !map.preserves_volume() {
+                log_det = Some(match log_det {
+                    None => after.log_det,
+                    Some(before) => before + after.log_det,
+                });
+            }
+        }
+        let end = match log_det {
+            None => Transformed::identity(value),
+            Some(log_det) => Transformed { value, log_det },
+        };
+        end.cast(dtype)
     }
 }
 
@@ -104,6 +115,10 @@ impl Bijection for Chain {
 
     fn inverse(&self, y: Tensor<2>) -> Transformed {
         self.fold(y, self.maps.iter().rev(), |map, y| map.inverse(y))
+    }
+
+    fn preserves_volume(&self) -> bool {
+        self.maps.iter().all(|map| map.preserves_volume())
     }
 }
 

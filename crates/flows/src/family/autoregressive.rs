@@ -148,6 +148,10 @@ impl Bijection for BoundAutoregressive {
         ops::autoregressive::inverse(&y, parameters, |z| self.map(z))
             .unwrap_or_else(|| self.inverse_by_tensor_operations(y))
     }
+
+    fn preserves_volume(&self) -> bool {
+        self.conditioner.map == ScalarMap::Additive
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -119,4 +119,8 @@ impl Bijection for BoundCoupling {
     fn inverse(&self, y: Tensor<2>) -> Transformed {
         self.apply(Direction::Inverse, y)
     }
+
+    fn preserves_volume(&self) -> bool {
+        self.conditioner.map == ScalarMap::Additive
+    }
 }

@@ -158,6 +158,10 @@ impl Bijection for Householder {
             stack.fold(y, self.normals().into_iter().rev(), reflected)
         })
     }
+
+    fn preserves_volume(&self) -> bool {
+        true
+    }
 }
 
 fn reflected(normal: Tensor<3>, z: Tensor<3>) -> (Tensor<3>, Tensor<3>) {

@@ -100,4 +100,8 @@ impl Bijection for Bound {
     fn inverse(&self, y: Tensor<2>) -> Transformed {
         self.apply(y, self.0.clone().transpose())
     }
+
+    fn preserves_volume(&self) -> bool {
+        true
+    }
 }

@@ -8,12 +8,16 @@
 //! dy/dx = s² (d_k+1 ξ² + 2 s ξ (1 - ξ) + d_k (1 - ξ)²) / c²
 //! ```
 //!
-//! The inverse solves a quadratic in ξ (their eq. 6 to 8), in the form that does not cancel: with q = y - y_k and
-//! e = d_k + d_k+1 - 2 s,
+//! The inverse solves a quadratic in ξ (their eq. 6 to 8): with q = y - y_k and e = d_k + d_k+1 - 2 s,
 //!
 //! ```text
-//! ξ = 2 s q / (h d_k - q e + √((h d_k - q e)² + 4 s q (h (s - d_k) + q e)))
+//! a ξ² + b ξ - s q = 0,      a = h (s - d_k) + q e,      b = h d_k - q e,      r = √(b² + 4 a s q)
+//!
+//! ξ = 2 s q / (b + r)  where b ≥ 0,      (r - b) / (2 a)  where b < 0
 //! ```
+//!
+//! The first form is the paper's. Where b < 0, as it is close to the right knot of a bin whose slope rises there, b + r cancels, and
+//! the digits of ξ with it; there a = h s - b > 0, and the second form adds.
 //!
 //! Parameters of a number: `bins` widths and `bins` heights (softmax), and slopes of the knots (softplus). Zeros are equal bins with
 //! slope 1: the identity.
@@ -151,10 +155,15 @@ impl Spline {
         let e = bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0);
         let b = bin.height.clone() * bin.left.clone() - q.clone() * e.clone();
         let a = bin.height * (s.clone() - bin.left.clone()) + q.clone() * e.clone();
-        let four_ac = s.clone() * q.clone() * a.mul_scalar(4.0);
+        let four_ac = s.clone() * q.clone() * a.clone().mul_scalar(4.0);
         // Of positive numbers but for rounding, which must not reach the root's infinite slope at 0.
         let root = (b.clone().square() + four_ac).clamp_min(TINY).sqrt();
-        let xi = (s.clone() * q).mul_scalar(2.0) / (b + root);
+        // Each form where it does not cancel, with a divisor that is none elsewhere: what a mask discards takes part in the gradient.
+        let is_negative = b.clone().lower_elem(0.0);
+        let sum = (b.clone() + root.clone()).mask_fill(is_negative.clone(), 1.0);
+        let a = a.mask_fill(is_negative.clone().bool_not(), 1.0);
+        let xi = ((s.clone() * q).mul_scalar(2.0) / sum)
+            .mask_where(is_negative, (root - b).mul_scalar(0.5) / a);
         let (xi, around) = clamped(xi);
         let c = s.clone() + e * around.clone();
         let x = bin.x + xi.clone() * bin.width;

@@ -92,7 +92,14 @@ impl Bin {
         } else {
             square
         };
-        self.at(2.0 * s * q / (b + square.sqrt()))
+        let root = square.sqrt();
+        // Neither sum cancels.
+        let xi = if b < 0.0 {
+            0.5 * (root - b) / a
+        } else {
+            2.0 * s * q / (b + root)
+        };
+        self.at(xi)
     }
 
     /// x of a place.

@@ -23,7 +23,7 @@ use super::{
     affine::log_scale,
     bin::{Bin, Place, wrapped},
     formulas::{forward_weights, inverse_weights},
-    packed, unpacked,
+    of_rows,
 };
 use crate::{
     ScalarMap,
@@ -50,10 +50,11 @@ impl MapOps for CubeBackend {
         map: ScalarMap,
         direction: Direction,
         kept: usize,
-    ) -> FloatTensor<Self> {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [rows, dim] = points.shape().dims();
         let (points, raw) = (into_contiguous(points), into_contiguous(raw));
-        let packed = empty_like(&points, packed(&points.shape()));
+        let value = empty_like(&points, points.shape());
+        let log_det = empty_like(&points, of_rows(&points.shape()));
         let log_slopes = empty_like(&points, Shape::new([rows, dim - kept]));
         let client = points.client.clone();
         let units = CubeDim::new_1d(UNITS);
@@ -61,10 +62,10 @@ impl MapOps for CubeBackend {
             &client,
             calculate_cube_count_elemwise(&client, rows * dim, units),
             units,
-            address_type([&points, &raw, &packed]),
+            address_type([&points, &raw]),
             points.into_tensor_arg(),
             raw.into_tensor_arg(),
-            packed.clone().into_tensor_arg(),
+            value.clone().into_tensor_arg(),
             log_slopes.clone().into_tensor_arg(),
             map,
             direction,
@@ -73,11 +74,11 @@ impl MapOps for CubeBackend {
             &client,
             calculate_cube_count_elemwise(&client, rows, units),
             units,
-            address_type([&packed]),
+            address_type([&log_slopes]),
             log_slopes.into_tensor_arg(),
-            packed.clone().into_tensor_arg(),
+            log_det.clone().into_tensor_arg(),
         );
-        packed
+        (value, log_det)
     }
 }
 
@@ -85,28 +86,27 @@ impl MapBackwardOps for CubeBackend {
     fn map_points_backward(
         before: FloatTensor<Self>,
         raw: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        of_value: FloatTensor<Self>,
+        of_log_det: FloatTensor<Self>,
         map: ScalarMap,
         direction: Direction,
         kept: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (before, raw, grad) = (
-            into_contiguous(before),
-            into_contiguous(raw),
-            into_contiguous(grad),
-        );
-        let of_points = empty_like(&grad, unpacked(&grad.shape()));
-        let of_raw = empty_like(&grad, raw.shape());
+        let [before, raw, of_value, of_log_det] =
+            [before, raw, of_value, of_log_det].map(into_contiguous);
+        let of_points = empty_like(&before, before.shape());
+        let of_raw = empty_like(&before, raw.shape());
         let coordinates = of_points.shape().num_elements();
         let units = CubeDim::new_1d(UNITS);
         gradient_kernel::launch(
-            &grad.client.clone(),
-            calculate_cube_count_elemwise(&grad.client, coordinates, units),
+            &before.client.clone(),
+            calculate_cube_count_elemwise(&before.client, coordinates, units),
             units,
-            address_type([&before, &raw, &grad]),
+            address_type([&before, &raw]),
             before.into_tensor_arg(),
             raw.into_tensor_arg(),
-            grad.into_tensor_arg(),
+            of_value.into_tensor_arg(),
+            of_log_det.into_tensor_arg(),
             of_points.clone().into_tensor_arg(),
             of_raw.clone().into_tensor_arg(),
             kept,
@@ -121,7 +121,7 @@ impl MapBackwardOps for CubeBackend {
 fn value_kernel(
     points: &Tensor<f32>,         // [rows, dim]
     raw: &Tensor<f32>,            // [rows, mapped * parameters]
-    packed: &mut Tensor<f32>,     // [rows, dim + 1]
+    mapped: &mut Tensor<f32>,     // [rows, dim]
     log_slopes: &mut Tensor<f32>, // [rows, mapped]
     #[comptime] map: ScalarMap,
     #[comptime] direction: Direction,
@@ -132,43 +132,43 @@ fn value_kernel(
     if row >= points.shape(0) {
         terminate!();
     }
-    let mapped = log_slopes.shape(1);
-    let kept = dim - mapped;
+    let count = log_slopes.shape(1);
+    let kept = dim - count;
     let d = unit % dim;
-    let out = row * (dim + 1) + d;
     if d < kept {
-        packed[out] = points[unit];
+        mapped[unit] = points[unit];
     } else {
-        let number = row * mapped + d - kept;
+        let number = row * count + d - kept;
         let theta = number * comptime! { map.parameters() };
         let (value, log_slope) = value(points[unit], raw, theta, map, direction);
-        packed[out] = value;
+        mapped[unit] = value;
         log_slopes[number] = log_slope;
     }
 }
 
 #[cube(launch, address_type = "dynamic")]
 fn log_det_kernel(
-    log_slopes: &Tensor<f32>, // [rows, mapped]
-    packed: &mut Tensor<f32>, // [rows, dim + 1]
+    log_slopes: &Tensor<f32>,  // [rows, mapped]
+    log_det: &mut Tensor<f32>, // [rows]
 ) {
     let row = ABSOLUTE_POS;
-    if row >= packed.shape(0) {
+    if row >= log_det.shape(0) {
         terminate!();
     }
-    let (mapped, width) = (log_slopes.shape(1), packed.shape(1));
-    let mut log_det = f32::new(0.0);
+    let mapped = log_slopes.shape(1);
+    let mut sum = f32::new(0.0);
     for i in 0..mapped {
-        log_det += log_slopes[row * mapped + i];
+        sum += log_slopes[row * mapped + i];
     }
-    packed[row * width + width - 1] = log_det;
+    log_det[row] = sum;
 }
 
 #[cube(launch, address_type = "dynamic")]
 fn gradient_kernel(
-    before: &Tensor<f32>,        // [rows, dim or more]
+    before: &Tensor<f32>,        // [rows, dim]
     raw: &Tensor<f32>,           // [rows, mapped * parameters]
-    grad: &Tensor<f32>,          // [rows, dim + 1]
+    of_value: &Tensor<f32>,      // [rows, dim]
+    of_log_det: &Tensor<f32>,    // [rows]
     of_points: &mut Tensor<f32>, // [rows, dim]
     of_raw: &mut Tensor<f32>,    // [rows, mapped * parameters]
     kept: usize,
@@ -182,13 +182,12 @@ fn gradient_kernel(
         terminate!();
     }
     let d = unit % dim;
-    let g = grad[row * (dim + 1) + d];
+    let g = of_value[unit];
     if d < kept {
         of_points[unit] = g;
     } else {
         let theta = (row * (dim - kept) + d - kept) * comptime! { map.parameters() };
-        let x = before[row * before.shape(1) + d];
-        let h = grad[row * (dim + 1) + dim];
+        let (x, h) = (before[unit], of_log_det[row]);
         of_points[unit] = gradient(x, raw, theta, g, h, of_raw, map, direction);
     }
 }
