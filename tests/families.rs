@@ -677,24 +677,30 @@ fn wild_values_stay_finite() {
             if size > 1.0 && ["lu-linear", "act-norm", "glow"].contains(&name) {
                 continue;
             }
-            let z = tensor(points.clone(), [rows, dim], dtype, &device).require_grad();
-            let out = flow.forward(z.clone(), None);
-            let mut gradients = (out.value.clone().sum() + out.log_det.clone().sum()).backward();
-            let what = format!("{name}, parameters of size {size}");
-            let of_points = values(&z.grad(&gradients).unwrap());
-            let gradients = GradientsParams::from_module(&mut gradients, &flow);
-            let mut found = vec![
-                ("value".to_owned(), Some(values(&out.value))),
-                ("log_det".to_owned(), Some(values(&out.log_det))),
-                ("points".to_owned(), Some(of_points)),
-            ];
-            found.extend(learned(&flow, &gradients));
-            for (part, numbers) in found {
-                let numbers = numbers.unwrap_or_default();
-                assert!(
-                    numbers.iter().all(|x| x.is_finite()),
-                    "{what}: {part} is {numbers:?}"
-                );
+            for inverse in [false, true] {
+                let z = tensor(points.clone(), [rows, dim], dtype, &device).require_grad();
+                let out = match inverse {
+                    false => flow.forward(z.clone(), None),
+                    true => flow.inverse(z.clone(), None),
+                };
+                let mut gradients =
+                    (out.value.clone().sum() + out.log_det.clone().sum()).backward();
+                let what = format!("{name}, parameters of size {size}, inverse: {inverse}");
+                let of_points = values(&z.grad(&gradients).unwrap());
+                let gradients = GradientsParams::from_module(&mut gradients, &flow);
+                let mut found = vec![
+                    ("value".to_owned(), Some(values(&out.value))),
+                    ("log_det".to_owned(), Some(values(&out.log_det))),
+                    ("points".to_owned(), Some(of_points)),
+                ];
+                found.extend(learned(&flow, &gradients));
+                for (part, numbers) in found {
+                    let numbers = numbers.unwrap_or_default();
+                    assert!(
+                        numbers.iter().all(|x| x.is_finite()),
+                        "{what}: {part} is {numbers:?}"
+                    );
+                }
             }
         }
     }
@@ -762,16 +768,22 @@ impl ModuleMapper for Scaled {
 #[test]
 fn autoregressive_layers_are_triangular() {
     let device = Device::flex().autodiff();
-    for (dim, hidden) in [
+    let widths = [
         (1, vec![3]),
         (4, vec![]),
         (4, vec![3]),
         (5, vec![16, 15, 20]),
-    ] {
-        let layer = AutoregressiveConfig {
-            map: ScalarMap::Affine,
-            hidden,
-        };
+    ];
+    // A circle's networks see two numbers of each angle.
+    let maps = [
+        ScalarMap::Affine,
+        ScalarMap::Spline(3),
+        ScalarMap::CircularSpline(3),
+    ];
+    for (map, (dim, hidden)) in
+        (maps.into_iter()).flat_map(|map| widths.clone().map(|widths| (map, widths)))
+    {
+        let layer = AutoregressiveConfig { map, hidden };
         let config = FlowConfig::new(dim, vec![layer.clone().into()]);
         let flow = moved(&config, DType::F64, &device);
         let z = tensor(numbers(17, 60 * dim, 2.0), [60, dim], DType::F64, &device);

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::{Base, Bijection};
+use crate::{Base, Bijection, math::widened};
 
 /// The distribution of f(z) for z from a base and f a flow: q_K of the paper.
 ///
@@ -70,9 +70,10 @@ impl FlowDistribution {
     ///
     /// When `noise` has another dimension, or a number of rows that is no multiple of `batch`.
     pub fn transport(&self, noise: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        let (z, log_prob) = self.base.rsample_and_log_prob(noise);
+        let dtype = noise.dtype();
+        let (z, log_prob) = self.base.rsample_and_log_prob(widened(noise));
         let end = self.flow.forward(z);
-        (end.value, log_prob - end.log_det)
+        (end.value.cast(dtype), (log_prob - end.log_det).cast(dtype))
     }
 
     /// `n` points an example, `[n · batch, dim]`, without gradients.
@@ -87,8 +88,9 @@ impl FlowDistribution {
     ///
     /// As [`transport`](Self::transport).
     pub fn log_prob(&self, value: Tensor<2>) -> Tensor<1> {
-        let start = self.flow.inverse(value);
-        self.base.log_prob(start.value) + start.log_det
+        let dtype = value.dtype();
+        let start = self.flow.inverse(widened(value));
+        (self.base.log_prob(start.value) + start.log_det).cast(dtype)
     }
 
     fn examples(&self) -> usize {

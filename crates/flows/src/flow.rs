@@ -14,7 +14,7 @@ use crate::{
     SylvesterConfig, Transformed,
     bijection::Chain,
     families::{Family, Part, PartConfig},
-    map::Domain,
+    map::{Direction, Domain},
     math::widened,
     network::Network,
     parameters::leaf,
@@ -347,18 +347,25 @@ impl Flow {
             .collect()
     }
 
-    /// This flow with every ActNorm at its data-dependent start (Kingma & Dhariwal 2018): what each one makes of
-    /// `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1.
+    /// This flow with every ActNorm, turned round or not, at its data-dependent start (Kingma & Dhariwal 2018): what each one
+    /// makes of `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1.
     ///
     /// # Panics
     ///
-    /// As [`forward`](Self::forward).
+    /// As [`forward`](Self::forward), and when there are no points.
     pub fn standardize(mut self, points: Tensor<2>, context: Option<Tensor<2>>) -> Self {
+        assert!(points.dims()[0] > 0, "no points have no mean and variance");
         let mut points = widened(points);
         let given = self.given(context);
         for (part, given) in zip(&mut self.parts, given).rev() {
-            if let Part::Forward(Family::ActNorm(norm)) = part {
-                *norm = norm.clone().standardizing(points.clone());
+            let direction = match part {
+                Part::Forward(_) => Direction::Inverse,
+                Part::Inverse(_) => Direction::Forward,
+            };
+            if let Part::Forward(Family::ActNorm(norm)) | Part::Inverse(Family::ActNorm(norm)) =
+                part
+            {
+                *norm = norm.clone().standardizing(points.clone(), direction);
             }
             points = part.bind(self.dim, given).inverse(points).value;
         }

@@ -24,8 +24,8 @@ pub enum ScalarMap {
     /// 2π, without which the spline would leave ±π where it is (Rezende et al. 2020). Networks see an angle's cosine and sine.
     /// All points of such a flow are angles, those of its base too ([`UniformTorus`](crate::UniformTorus)).
     CircularSpline(usize),
-    /// The logit of a sum of so many sigmoids, with enough of which any monotone map can be met (Huang et al. 2018). Its inverse is a
-    /// root that is searched for.
+    /// The logit of a sum of so many sigmoids, with enough of which any monotone map whose slopes stay below e⁵ can be met (Huang et
+    /// al. 2018, who bound no slope). Its inverse is a root that is searched for.
     Sigmoidal(usize),
 }
 
@@ -54,9 +54,9 @@ impl ScalarMap {
         match self {
             Self::Additive => 1,
             Self::Affine => 2,
-            Self::Spline(bins) => 3 * bins - 1,
-            Self::CircularSpline(bins) => 3 * bins + 1,
-            Self::Sigmoidal(units) => 3 * units,
+            Self::Spline(bins) => bins.saturating_mul(3).saturating_sub(1),
+            Self::CircularSpline(bins) => bins.saturating_mul(3).saturating_add(1),
+            Self::Sigmoidal(units) => units.saturating_mul(3),
         }
     }
 

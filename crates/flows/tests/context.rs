@@ -102,6 +102,51 @@ fn whatever_the_context_a_flow_starts_as_the_identity() {
     }
 }
 
+/// Networks without hidden layers beside others: their columns start at 0, those of the others do not.
+#[test]
+fn networks_of_other_depths_start_with_their_own_columns() {
+    let device = Device::flex();
+    let coupling = |hidden: &[usize]| {
+        PartConfig::from(CouplingConfig {
+            map: ScalarMap::Affine,
+            hidden: hidden.to_vec(),
+        })
+    };
+    let parts = vec![coupling(&[8]), coupling(&[]), coupling(&[])];
+    let flow = FlowConfig::new(3, parts).with_context(2).init(&device);
+    let z = tensor(uniform(1, 15, 2.0), [5, 3], DType::F32, &device);
+    let context = tensor(uniform(2, 10, 2.0), [5, 2], DType::F32, &device);
+    let out = flow.forward(z.clone(), Some(context));
+    assert_close("value", &values(out.value), &values(z), 1e-6);
+}
+
+/// Turned round, its other direction is the one towards the base.
+#[test]
+fn an_act_norm_that_is_turned_round_starts_from_the_data_too() {
+    let device = Device::flex();
+    let turned = PartConfig::Inverse(Box::new(ActNormConfig {}.into()));
+    let points = tensor(uniform(3, 128, 4.0), [64, 2], DType::F32, &device) + 10.0;
+    let flow = FlowConfig::new(2, vec![turned]).init(&device);
+    let z = values(
+        flow.standardize(points.clone(), None)
+            .inverse(points, None)
+            .value,
+    );
+    for i in 0..2 {
+        let column = || z.iter().skip(i).step_by(2);
+        let mean = column().sum::<f64>() / 64.0;
+        let variance = column().map(|x| (x - mean).powi(2)).sum::<f64>() / 64.0;
+        assert_close("moments", &[mean, variance], &[0.0, 1.0], 1e-4);
+    }
+}
+
+#[test]
+#[should_panic(expected = "no points have no mean and variance")]
+fn act_norm_does_not_start_from_nothing() {
+    let flow = FlowConfig::new(2, vec![ActNormConfig {}.into()]).init(&Device::flex());
+    flow.standardize(Tensor::zeros([0, 2], &Device::flex()), None);
+}
+
 /// What ActNorm sees has gone back through the couplings after it, each with its own columns.
 #[test]
 fn act_norm_starts_behind_what_the_context_does() {

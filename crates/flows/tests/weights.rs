@@ -134,6 +134,14 @@ fn names() {
     for (flow, expected) in [
         (FlowConfig::planar(3, 4), "raw [1, 4, 7]"),
         (FlowConfig::sylvester(3, 4, triangular), "raw [1, 4, 15]"),
+        (
+            FlowConfig::sylvester(3, 4, SylvesterBasis::Orthogonal(2)),
+            "parameters.raw [1, 4, 14]",
+        ),
+        (
+            FlowConfig::sylvester(3, 4, SylvesterBasis::Householder(2)),
+            "parameters.raw [1, 4, 21]",
+        ),
         (FlowConfig::radial(3, 4), "parameters.raw [1, 4, 5]"),
         (FlowConfig::householder(3, 4), "parameters.raw [1, 4, 3]"),
         (

@@ -13,7 +13,8 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bijection, FlowSize, Transformed, bijection::check_points, math::widened, parameters::leaf,
+    Bijection, FlowSize, Transformed, bijection::check_points, map::Direction, math::widened,
+    parameters::leaf,
 };
 
 /// One layer.
@@ -60,13 +61,27 @@ impl ActNorm {
         })
     }
 
-    /// This layer with the scale and shift by which the inverse of `y: [rows, dim]` has mean 0 and variance 1.
-    pub fn standardizing(self, y: Tensor<2>) -> Self {
-        let mean = y.clone().mean_dim(0);
-        let variance = (y - mean.clone()).square().mean_dim(0);
-        // A constant coordinate keeps its scale.
+    /// This layer with the scale and shift by which what it makes of `points: [rows, dim]`, in this direction, has mean 0 and
+    /// variance 1. A constant coordinate keeps its scale.
+    pub fn standardizing(self, points: Tensor<2>, direction: Direction) -> Self {
+        // Seen from the first row, a constant coordinate is 0 to the last digit, and has no variance of rounding.
+        let origin = points.clone().slice_dim(0, 0..1);
+        let points = points - origin.clone();
+        let mean = points.clone().mean_dim(0);
+        let variance = (points - mean.clone()).square().mean_dim(0);
+        let mean = mean + origin;
         let is_constant = variance.clone().lower_elem(TINY);
-        let log_scale = variance.clamp_min(TINY).log().div_scalar(2.0);
+        let log_deviation = variance.clamp_min(TINY).log().div_scalar(2.0);
+        let log_deviation = log_deviation.mask_fill(is_constant, 0.0);
+        let (log_scale, shift) = match direction {
+            // (y - t) e^-s
+            Direction::Inverse => (log_deviation, mean),
+            // z e^s + t
+            Direction::Forward => {
+                let log_scale = log_deviation.neg();
+                (log_scale.clone(), (mean * log_scale.exp()).neg())
+            }
+        };
         let set = |param: Param<Tensor<2>>, value: Tensor<2>| {
             param.map(|old| {
                 let requires = old.is_require_grad();
@@ -74,8 +89,8 @@ impl ActNorm {
             })
         };
         Self {
-            log_scale: set(self.log_scale, log_scale.mask_fill(is_constant, 0.0)),
-            shift: set(self.shift, mean),
+            log_scale: set(self.log_scale, log_scale),
+            shift: set(self.shift, shift),
         }
     }
 }
@@ -163,9 +178,26 @@ mod tests {
         let device = Device::flex().autodiff();
         let points = Tensor::<2>::from_data([[10.0, 7.0], [14.0, 7.0]], &device).require_grad();
         let norm = ActNormConfig {}.init(2, None, &device);
-        let norm = norm.standardizing(points.mul_scalar(1.0));
+        let norm = norm.standardizing(points.mul_scalar(1.0), Direction::Inverse);
         assert_close(&norm.shift.val(), &[12.0, 7.0]);
         assert_close(&norm.log_scale.val(), &[2.0_f32.ln(), 0.0]);
         assert!(norm.shift.is_require_grad() && norm.log_scale.is_require_grad());
+    }
+
+    /// Whose mean in `f32` is another number than the constant.
+    #[test]
+    fn a_constant_of_many_rows_is_none_the_less_constant() {
+        let device = Device::flex();
+        for (constant, rows) in [(0.1, 10), (0.1, 1000), (-2.3, 4000)] {
+            let points = Tensor::full([rows, 1], constant, &device);
+            let norm = ActNormConfig {}.init(1, None, &device);
+            let norm = norm.standardizing(points, Direction::Inverse);
+            assert_eq!(
+                values(&norm.log_scale.val()),
+                [0.0],
+                "{constant}, {rows} rows"
+            );
+            assert_eq!(values(&norm.shift.val()), [constant as f32]);
+        }
     }
 }

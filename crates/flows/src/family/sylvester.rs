@@ -245,12 +245,12 @@ impl Sylvester {
     ///
     /// # Panics
     ///
-    /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer), and for more orthonormal vectors
-    /// than dimensions.
+    /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer), and for no orthonormal vectors or
+    /// more of them than dimensions.
     pub fn new(raw: Tensor<3>, basis: SylvesterBasis, dim: usize) -> Self {
         if let SylvesterBasis::Orthogonal(vectors) = basis {
             assert!(
-                vectors <= dim,
+                (1..=dim).contains(&vectors),
                 "{vectors} orthonormal vectors in {dim} dimensions"
             );
         }

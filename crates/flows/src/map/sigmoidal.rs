@@ -1,5 +1,6 @@
 //! The sum of sigmoids of Huang, Krueger, Lacoste & Courville, *Neural Autoregressive Flows* (2018): with enough units any monotone
-//! map (their proposition 1), so that an autoregressive flow of them approaches any density.
+//! map (their proposition 1), so that an autoregressive flow of them approaches any density. Theirs bounds no a_j; here ln a_j stays
+//! below 5, and with it the slope: Σ w_j a_j σ σ' ≤ e⁵ S T, since x (1 - x) is concave. Steeper maps take several layers.
 //!
 //! Their deep sigmoidal flow of one layer (their eq. 8): with u_j = a_j x + b_j, a_j > 0 and weights w_j that sum to 1,
 //!
