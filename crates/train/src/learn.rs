@@ -41,6 +41,7 @@ use crate::{
 use learner::{MeanMetric, Trainee};
 use loader::{EpochLoader, Role};
 use progress::{NoMetricFiles, Progress};
+use stop::EndOfEpoch;
 pub use stop::StopRequest;
 use watch::{Divergence, Watch};
 
@@ -242,6 +243,10 @@ impl<T: Task> Session<T> {
         }
         let [model_files, optim_files, scheduler_files] =
             PartFiles::new(&self.run, origin, self.history.clone());
+        let end_of_epoch = EndOfEpoch {
+            stop: stop.clone(),
+            records: model_files.reading(),
+        };
         self.run.save_settings(self.task.settings())?;
 
         let measured = T::Model::MEASURED;
@@ -271,7 +276,7 @@ impl<T: Task> Session<T> {
             .with_application_logger(None)
             .with_custom_checkpointers(model_files, optim_files, scheduler_files)
             .with_checkpointing_strategy(SaveAll)
-            .early_stopping(stop.clone())
+            .early_stopping(end_of_epoch)
             .with_interrupter(stop.interrupter())
             .renderer(Box::new(progress))
             .num_epochs(self.epochs());

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use burn::train::{EarlyStoppingStrategy, Interrupter, metric::store::EventStoreClient};
 
-use crate::terminal::warn;
+use crate::{run::checkpoint::Reading, terminal::warn};
 
 /// A wish to stop at the end of the epoch, when there is a checkpoint to resume from; the same for all trainings of a process,
 /// one after the other.
@@ -120,14 +120,21 @@ impl StopRequest {
     }
 }
 
-/// burn-train asks after each epoch's checkpoint.
-impl EarlyStoppingStrategy for StopRequest {
-    fn should_stop(&mut self, _: usize, _: &EventStoreClient) -> bool {
-        if self.dashboard.should_stop() {
+/// What is between an epoch's checkpoint and the next epoch, where burn-train asks whether to stop.
+#[derive(Clone)]
+pub struct EndOfEpoch {
+    pub stop: StopRequest,
+    pub records: Reading,
+}
+
+impl EarlyStoppingStrategy for EndOfEpoch {
+    fn should_stop(&mut self, epoch: usize, _: &EventStoreClient) -> bool {
+        self.records.wait(epoch);
+        if self.stop.dashboard.should_stop() {
             // The dashboard forgets the key press when it closes.
-            self.ask();
+            self.stop.ask();
         }
-        self.is_asked()
+        self.stop.is_asked()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -260,6 +260,47 @@ struct Shared {
     history: Arc<Mutex<History>>,
     /// The parts that are written, of epochs that are not whole yet.
     written: Mutex<BTreeMap<usize, BTreeMap<Part, Sum>>>,
+    reading: Reading,
+}
+
+/// Which records are read, part by part.
+///
+/// burn-train hands an epoch's records to threads and trains on. But what Burn gives of a tensor on a GPU is read when somebody looks
+/// at it, and an optimiser writes its state over meanwhile: a checkpoint would hold moments of later steps. So the next epoch
+/// waits until the records are read; they are written to the disk beside it.
+#[derive(Clone, Default)]
+pub struct Reading(Arc<(Mutex<BTreeMap<usize, usize>>, Condvar)>);
+
+impl Reading {
+    /// Returns when all parts of this epoch are read, or could not be.
+    pub fn wait(&self, epoch: usize) {
+        let (read, changed) = &*self.0;
+        let read = read.lock().expect("no panic while locked");
+        let parts = |read: &BTreeMap<usize, usize>| read.get(&epoch).copied().unwrap_or(0);
+        let mut read = changed
+            .wait_while(read, |read| parts(read) < Part::ALL.len())
+            .expect("no panic while locked");
+        read.remove(&epoch);
+    }
+
+    /// One part less to wait for when this is dropped, even by a panic of the device.
+    fn part(&self, epoch: usize) -> PartOfReading<'_> {
+        PartOfReading(self, epoch)
+    }
+}
+
+struct PartOfReading<'a>(&'a Reading, usize);
+
+impl Drop for PartOfReading<'_> {
+    fn drop(&mut self) {
+        let (read, changed) = &*self.0.0;
+        *read
+            .lock()
+            .expect("no panic while locked")
+            .entry(self.1)
+            .or_default() += 1;
+        changed.notify_all();
+    }
 }
 
 impl PartFiles {
@@ -270,11 +311,19 @@ impl PartFiles {
             origin,
             history,
             written: Mutex::default(),
+            reading: Reading::default(),
         });
         Part::ALL.map(|part| Self {
             part,
             shared: shared.clone(),
         })
+    }
+}
+
+impl PartFiles {
+    /// What tells when an epoch's records are read.
+    pub fn reading(&self) -> Reading {
+        self.shared.reading.clone()
     }
 }
 
@@ -367,9 +416,11 @@ impl Shared {
 
 impl<R: Checkpoint> Checkpointer<R> for PartFiles {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let reading = self.shared.reading.part(epoch);
         let bytes = record
             .checkpoint_into_bytes()
             .map_err(CheckpointerError::Record)?;
+        drop(reading);
         self.shared.save(epoch, self.part, &bytes).map_err(|error| {
             let folder = self.shared.run.checkpoint(epoch);
             let text = format!("cannot save {}: {error}", folder.display());
@@ -401,6 +452,8 @@ impl CheckpointingStrategy for SaveAll {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Barrier, thread};
+
     use super::*;
     use crate::vae::VaeSettings;
 
@@ -441,5 +494,36 @@ mod tests {
         names.sort();
         assert_eq!(names, ["3", "best", "notes"]);
         assert!(folder.join("3/model.bpk").is_file());
+    }
+
+    /// Those of other epochs don't count, and what could not be read does.
+    #[test]
+    fn the_next_epoch_waits_until_all_records_are_read() {
+        let (reading, log, begun) = (Reading::default(), Mutex::new(Vec::new()), Barrier::new(2));
+        let read = |epoch: usize| {
+            let part = reading.part(epoch);
+            log.lock().unwrap().push(epoch);
+            drop(part);
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                begun.wait();
+                reading.wait(2);
+                log.lock().unwrap().push(0);
+            });
+            begun.wait();
+            for epoch in [2, 3, 2, 3, 3] {
+                read(epoch);
+            }
+            let lost = scope.spawn(|| {
+                let _part = reading.part(2);
+                log.lock().unwrap().push(2);
+                panic!("a device that is lost");
+            });
+            assert!(lost.join().is_err());
+        });
+        assert_eq!(log.into_inner().unwrap(), [2, 3, 2, 3, 3, 2, 0]);
+        // At once.
+        reading.wait(3);
     }
 }
