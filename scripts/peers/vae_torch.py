@@ -90,6 +90,7 @@ def step(layers):
     def work():
         optimizer.zero_grad(set_to_none=True)
         loss(images).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1e3)
         optimizer.step()
 
     return synchronized(work)
