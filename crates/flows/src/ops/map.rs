@@ -444,7 +444,7 @@ mod tests {
         {
             let mut case = Case::new(map, Direction::Inverse, [2000, 1, 0]);
             case.points = (1..=2000)
-                .map(|i| (i as f32 / 1000.5 - 1.0) * 3.14)
+                .map(|i| (i as f32 / 1000.5 - 1.0) * 3.1)
                 .collect();
             let (first, second, slopes) = ([w, 0.0], [-w, 0.0], [w, 0.0, 0.0]);
             let raw = [&first[..], &second, &slopes].concat();
