@@ -441,7 +441,10 @@ fn error_of_rows(got: &[f64], exact: &[f64], width: usize) -> f64 {
         zip(got, exact).map(move |(g, e)| (g - e).abs() / scale)
     });
     // A NaN is as wrong as can be.
-    errors.fold(0.0, |most: f64, e| if e <= most { most } else { e })
+    errors.fold(
+        0.0,
+        |most: f64, e| if most.is_nan() || e <= most { most } else { e },
+    )
 }
 
 /// The same numbers in `f64` on flex are the measure.

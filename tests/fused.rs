@@ -199,7 +199,10 @@ impl Case {
                         .iter()
                         .map(|&at| (got[at] - exact[i][at]).abs() / scale))
                     // A NaN is as wrong as can be.
-                    .fold(0.0, |most: f64, e| if e <= most { most } else { e })
+                    .fold(
+                        0.0,
+                        |most: f64, e| if most.is_nan() || e <= most { most } else { e },
+                    )
                 };
                 let (fused, by_tensors) = (error(&fused[i]), error(&by_tensors[i]));
                 assert!(
@@ -894,7 +897,7 @@ impl Mlp {
 fn whole_networks_everywhere() {
     let one = Mlp {
         layers: 3,
-        rows: 900,
+        rows: 903,
         owners: 1,
         masked: false,
         wants: [true, true],
@@ -906,7 +909,7 @@ fn whole_networks_everywhere() {
             ..one
         })
     });
-    let owners = [(900, 3), (900, 900), (7, 1), (7, 7)].map(|(rows, owners)| Mlp {
+    let owners = [(903, 3), (903, 301), (903, 903), (7, 1), (7, 7)].map(|(rows, owners)| Mlp {
         rows,
         owners,
         ..one

@@ -8,7 +8,8 @@ use crate::{Transformed, math::widened};
 ///
 /// Points are `[n · owners, dim]`, sample-major: row i goes through the parameters of owner i mod
 /// [`owners`](Self::owners). What a family owns or predicts becomes one of these ([`Flow::bind`](crate::Flow::bind)); a map
-/// of your own joins them through [`FlowDistribution::new`](crate::FlowDistribution::new).
+/// of your own joins them through [`FlowDistribution::new`](crate::FlowDistribution::new), and is given points in `f32` where those of
+/// the distribution are half floats.
 pub trait Bijection: fmt::Debug + Send + Sync {
     /// Dimensions of the points.
     fn dim(&self) -> usize;

@@ -42,7 +42,7 @@ impl<const D: usize> Dense<D> {
     pub fn masked(&self) -> Tensor<2> {
         let weight = self.weight.clone();
         match &self.mask {
-            Some(mask) => weight * mask.clone(),
+            Some(mask) => weight * mask.clone().detach(),
             None => weight,
         }
     }
@@ -60,7 +60,11 @@ impl<const D: usize> Dense<D> {
 
     fn is_fused(&self) -> bool {
         let [inputs, outputs] = self.weight.dims();
-        inputs > 0 && outputs > 0 && is_fused(&self.weight) && is_fused(&self.bias)
+        let mask = self.mask.as_ref().unwrap_or(&self.weight);
+        inputs > 0
+            && outputs > 0
+            && [&self.weight, mask].into_iter().all(is_fused)
+            && is_fused(&self.bias)
     }
 }
 

@@ -16,8 +16,9 @@
 //! ξ = 2 s q / (b + r)  where b ≥ 0,      (r - b) / (2 a)  where b < 0
 //! ```
 //!
-//! The first form is the paper's. Where b < 0, as it is close to the right knot of a bin whose slope rises there, b + r cancels, and
-//! the digits of ξ with it; there a = h s - b > 0, and the second form adds.
+//! The first form is the paper's. Where b < 0, b + r cancels; there a = h s - b > 0, and the second form adds. And a and b cancel next
+//! to the right knot, where q is nearly h, if d_k is large: there the bin is looked at from that knot. Turned round it is a bin
+//! again, with 1 - ξ for ξ, h - q for q and the two slopes exchanged.
 //!
 //! Parameters of a number: `bins` widths and `bins` heights (softmax), and slopes of the knots (softplus). Zeros are equal bins with
 //! slope 1: the identity.
@@ -134,12 +135,14 @@ impl Spline {
         let bin = knots.bin_of(&knots.x, inside.clone());
         let xi = (inside - bin.x) / bin.width.clone();
         let s = bin.height.clone() / bin.width;
-        let (xi, around) = clamped(xi);
+        let xi = xi.clamp(0.0, 1.0);
+        let rest = xi.clone().neg().add_scalar(1.0);
+        let around = xi.clone() * rest.clone();
         let c = s.clone()
             + (bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0)) * around.clone();
         let rise = s.clone() * xi.clone().square() + bin.left.clone() * around.clone();
         let y = bin.y + bin.height * rise / c.clone();
-        let log_slope = log_slope(s, bin.left, bin.right, xi, around, c);
+        let log_slope = log_slope(s, bin.left, bin.right, (xi, rest), around, c);
         (
             y.mask_where(is_outside.clone(), x),
             log_slope.mask_fill(is_outside, 0.0),
@@ -150,24 +153,24 @@ impl Spline {
         let (inside, is_outside) = self.inside(&y);
         let knots = Knots::new(raw, self);
         let bin = knots.bin_of(&knots.y, inside.clone());
-        let q = (inside - bin.y).clamp_min(0.0);
+        let q = (inside - bin.y.clone()).clamp_min(0.0);
+        let p = (bin.height.clone() - q.clone()).clamp_min(0.0);
+        let is_right = p.clone().lower(q.clone());
+        // Each from its own half alone: what a mask discards takes part in the gradient.
+        let left = bin.from_knot(q.mask_fill(is_right.clone(), 0.0), bin.left.clone());
+        let right = bin.from_knot(
+            p.mask_fill(is_right.clone().bool_not(), 0.0),
+            bin.right.clone(),
+        );
+        let far = |near: &Tensor<2>| near.clone().neg().add_scalar(1.0);
+        let xi = left.clone().mask_where(is_right.clone(), far(&right));
+        let rest = far(&left).mask_where(is_right, right);
+        let around = xi.clone() * rest.clone();
         let s = bin.height.clone() / bin.width.clone();
         let e = bin.left.clone() + bin.right.clone() - s.clone().mul_scalar(2.0);
-        let b = bin.height.clone() * bin.left.clone() - q.clone() * e.clone();
-        let a = bin.height * (s.clone() - bin.left.clone()) + q.clone() * e.clone();
-        let four_ac = s.clone() * q.clone() * a.clone().mul_scalar(4.0);
-        // Of positive numbers but for rounding, which must not reach the root's infinite slope at 0.
-        let root = (b.clone().square() + four_ac).clamp_min(TINY).sqrt();
-        // Each form where it does not cancel, with a divisor that is none elsewhere: what a mask discards takes part in the gradient.
-        let is_negative = b.clone().lower_elem(0.0);
-        let sum = (b.clone() + root.clone()).mask_fill(is_negative.clone(), 1.0);
-        let a = a.mask_fill(is_negative.clone().bool_not(), 1.0);
-        let xi = ((s.clone() * q).mul_scalar(2.0) / sum)
-            .mask_where(is_negative, (root - b).mul_scalar(0.5) / a);
-        let (xi, around) = clamped(xi);
         let c = s.clone() + e * around.clone();
         let x = bin.x + xi.clone() * bin.width;
-        let log_slope = log_slope(s, bin.left, bin.right, xi, around, c).neg();
+        let log_slope = log_slope(s, bin.left, bin.right, (xi, rest), around, c).neg();
         (
             x.mask_where(is_outside.clone(), y),
             log_slope.mask_fill(is_outside, 0.0),
@@ -206,23 +209,15 @@ pub(super) fn wrapped(x: Tensor<2>) -> Tensor<2> {
 /// Far below the square of the least h d.
 pub const TINY: f64 = 1e-24;
 
-/// ξ between 0 and 1, and ξ (1 - ξ).
-fn clamped(xi: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let xi = xi.clamp(0.0, 1.0);
-    let around = xi.clone() * xi.clone().neg().add_scalar(1.0);
-    (xi, around)
-}
-
-/// ln dy/dx.
+/// ln dy/dx, at ξ and 1 - ξ.
 fn log_slope(
     s: Tensor<2>,
     left: Tensor<2>,
     right: Tensor<2>,
-    xi: Tensor<2>,
+    (xi, rest): (Tensor<2>, Tensor<2>),
     around: Tensor<2>,
     c: Tensor<2>,
 ) -> Tensor<2> {
-    let rest = xi.clone().neg().add_scalar(1.0);
     let sum = right * xi.square() + (s.clone() * around).mul_scalar(2.0) + left * rest.square();
     sum.log() + (s / c).log().mul_scalar(2.0)
 }
@@ -247,6 +242,26 @@ struct Bin {
     height: Tensor<2>,
     left: Tensor<2>,
     right: Tensor<2>,
+}
+
+impl Bin {
+    /// How far it is along x, as a share of the width, to where y has gone by q from a knot of slope d.
+    fn from_knot(&self, q: Tensor<2>, d: Tensor<2>) -> Tensor<2> {
+        let s = self.height.clone() / self.width.clone();
+        let e = self.left.clone() + self.right.clone() - s.clone().mul_scalar(2.0);
+        let b = self.height.clone() * d.clone() - q.clone() * e.clone();
+        let a = self.height.clone() * (s.clone() - d) + q.clone() * e;
+        let four_ac = s.clone() * q.clone() * a.clone().mul_scalar(4.0);
+        // Of positive numbers but for rounding, which must not reach the root's infinite slope at 0.
+        let root = (b.clone().square() + four_ac).clamp_min(TINY).sqrt();
+        // Each form where it does not cancel, with a divisor that is none elsewhere.
+        let is_negative = b.clone().lower_elem(0.0);
+        let sum = (b.clone() + root.clone()).mask_fill(is_negative.clone(), 1.0);
+        let a = a.mask_fill(is_negative.clone().bool_not(), 1.0);
+        let xi =
+            ((s * q).mul_scalar(2.0) / sum).mask_where(is_negative, (root - b).mul_scalar(0.5) / a);
+        xi.clamp(0.0, 1.0)
+    }
 }
 
 impl Knots {

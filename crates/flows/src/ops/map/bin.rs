@@ -44,6 +44,8 @@ pub struct Bin {
 #[cfg_attr(feature = "cube", derive(CubeType))]
 pub struct Place {
     pub xi: f32,
+    /// 1 - ξ, which has more digits than ξ where that is close to 1.
+    pub rest: f32,
     pub around: f32,
     pub s: f32,
     pub c: f32,
@@ -51,18 +53,24 @@ pub struct Place {
     pub m: f32,
 }
 
+/// The number, or the nearer of 0 and 1; NaN stays.
+#[cfg_attr(feature = "cube", cube)]
+#[inline(always)]
+fn within_1(x: f32) -> f32 {
+    let x = if x < 0.0 { 0.0_f32 } else { x };
+    if x > 1.0 { 1.0_f32 } else { x }
+}
+
 #[cfg_attr(feature = "cube", cube)]
 impl Bin {
-    /// At ξ, which is kept between 0 and 1.
+    /// At ξ and 1 - ξ.
     #[inline(always)]
-    fn at(&self, xi: f32) -> Place {
-        let xi = if xi < 0.0 { 0.0_f32 } else { xi };
-        let xi = if xi > 1.0 { 1.0_f32 } else { xi };
-        let rest = 1.0 - xi;
+    fn at(&self, xi: f32, rest: f32) -> Place {
         let around = xi * rest;
         let s = self.height / self.width;
         Place {
             xi,
+            rest,
             around,
             s,
             c: s + (self.left + self.right - 2.0 * s) * around,
@@ -74,18 +82,34 @@ impl Bin {
     /// Where x is.
     #[inline(always)]
     pub fn at_x(&self, x: f32) -> Place {
-        self.at((x - self.x) / self.width)
+        let xi = within_1((x - self.x) / self.width);
+        self.at(xi, 1.0 - xi)
     }
 
-    /// Where y is.
+    /// Where y is, measured from the nearer knot.
     #[inline(always)]
     pub fn at_y(&self, y: f32) -> Place {
-        let s = self.height / self.width;
-        let e = self.left + self.right - 2.0 * s;
         let q = y - self.y;
         let q = if q < 0.0 { 0.0_f32 } else { q };
-        let b = self.height * self.left - q * e;
-        let a = self.height * (s - self.left) + q * e;
+        let p = self.height - q;
+        let p = if p < 0.0 { 0.0_f32 } else { p };
+        let is_right = p < q;
+        let near = if is_right { p } else { q };
+        let slope = if is_right { self.right } else { self.left };
+        let near = self.from_knot(near, slope);
+        let far = 1.0 - near;
+        let xi = if is_right { far } else { near };
+        let rest = if is_right { near } else { far };
+        self.at(xi, rest)
+    }
+
+    /// How far it is along x, as a share of the width, to where y has gone by q from a knot of slope d.
+    #[inline(always)]
+    fn from_knot(&self, q: f32, d: f32) -> f32 {
+        let s = self.height / self.width;
+        let e = self.left + self.right - 2.0 * s;
+        let b = self.height * d - q * e;
+        let a = self.height * (s - d) + q * e;
         let square = b * b + 4.0 * s * q * a;
         let square = if square < TINY as f32 {
             TINY as f32
@@ -99,7 +123,7 @@ impl Bin {
         } else {
             2.0 * s * q / (b + root)
         };
-        self.at(xi)
+        within_1(xi)
     }
 
     /// x of a place.
@@ -124,8 +148,9 @@ impl Bin {
     #[inline(always)]
     pub fn slope_of_log(&self, place: &Place) -> f32 {
         let (xi, s) = (place.xi, place.s);
-        let (e, turn) = (self.left + self.right - 2.0 * s, 1.0 - 2.0 * xi);
-        let of_m_by_xi = 2.0 * (self.right * xi + s * turn - self.left * (1.0 - xi));
+        let rest = place.rest;
+        let (e, turn) = (self.left + self.right - 2.0 * s, rest - xi);
+        let of_m_by_xi = 2.0 * (self.right * xi + s * turn - self.left * rest);
         (of_m_by_xi / place.m - 2.0 * e * turn / place.c) / self.width
     }
 
@@ -133,8 +158,8 @@ impl Bin {
     #[inline(always)]
     pub fn gradient(&self, place: &Place, g: f32, h: f32) -> Bin {
         let (xi, around, s) = (place.xi, place.around, place.s);
-        let rest = 1.0 - xi;
-        let (e, turn) = (self.left + self.right - 2.0 * s, 1.0 - 2.0 * xi);
+        let rest = place.rest;
+        let (e, turn) = (self.left + self.right - 2.0 * s, rest - xi);
         let of_n = g * self.height / place.c;
         let of_c = -(of_n * place.n + 2.0 * h) / place.c;
         let of_m = h / place.m;
