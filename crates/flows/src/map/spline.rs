@@ -157,8 +157,8 @@ impl Spline {
         let p = (bin.height.clone() - q.clone()).clamp_min(0.0);
         let is_right = p.clone().lower(q.clone());
         // Each from its own half alone: what a mask discards takes part in the gradient.
-        let left = bin.from_knot(q.mask_fill(is_right.clone(), 0.0), bin.left.clone());
-        let right = bin.from_knot(
+        let left = bin.past_knot(q.mask_fill(is_right.clone(), 0.0), bin.left.clone());
+        let right = bin.past_knot(
             p.mask_fill(is_right.clone().bool_not(), 0.0),
             bin.right.clone(),
         );
@@ -246,7 +246,7 @@ struct Bin {
 
 impl Bin {
     /// How far it is along x, as a share of the width, to where y has gone by q from a knot of slope d.
-    fn from_knot(&self, q: Tensor<2>, d: Tensor<2>) -> Tensor<2> {
+    fn past_knot(&self, q: Tensor<2>, d: Tensor<2>) -> Tensor<2> {
         let s = self.height.clone() / self.width.clone();
         let e = self.left.clone() + self.right.clone() - s.clone().mul_scalar(2.0);
         let b = self.height.clone() * d.clone() - q.clone() * e.clone();

@@ -96,7 +96,7 @@ impl Bin {
         let is_right = p < q;
         let near = if is_right { p } else { q };
         let slope = if is_right { self.right } else { self.left };
-        let near = self.from_knot(near, slope);
+        let near = self.past_knot(near, slope);
         let far = 1.0 - near;
         let xi = if is_right { far } else { near };
         let rest = if is_right { near } else { far };
@@ -105,7 +105,7 @@ impl Bin {
 
     /// How far it is along x, as a share of the width, to where y has gone by q from a knot of slope d.
     #[inline(always)]
-    fn from_knot(&self, q: f32, d: f32) -> f32 {
+    fn past_knot(&self, q: f32, d: f32) -> f32 {
         let s = self.height / self.width;
         let e = self.left + self.right - 2.0 * s;
         let b = self.height * d - q * e;
