@@ -182,11 +182,8 @@ key = jax.random.key(0)
 images = (jax.random.uniform(key, (args.batch, PIXELS)) < 0.2).astype(jnp.float32)
 
 
-MAX_NORM = 1e3
-
-
 def step(layers):
-    lr, alpha, eps, momentum = 1e-5, 0.99, 1e-5, 0.9
+    lr, alpha, eps, momentum, max_norm = 1e-5, 0.99, 1e-5, 0.9, 1e3
 
     def loss(params, key):
         noise = jax.random.normal(key, (args.batch, LATENT))
@@ -196,7 +193,7 @@ def step(layers):
         key, now = jax.random.split(key)
         grads = jax.grad(loss)(params, now)
         norm = jnp.sqrt(sum((g * g).sum() for g in jax.tree.leaves(grads)))
-        grads = jax.tree.map(lambda g: g * jnp.minimum(1, MAX_NORM / norm), grads)
+        grads = jax.tree.map(lambda g: g * jnp.minimum(1, max_norm / norm), grads)
         square = jax.tree.map(lambda v, g: alpha * v + (1 - alpha) * g * g, square, grads)
         buffer = jax.tree.map(lambda m, g, v: momentum * m + g / (jnp.sqrt(v) + eps), buffer, grads, square)
         params = jax.tree.map(lambda p, m: p - lr * m, params, buffer)

@@ -436,7 +436,7 @@ mod tests {
         }
     }
 
-    /// A wide, low bin with a steep end on the right, where the paper's form of the inverse cancels (ln dx/dy was off by 0.3 nats),
+    /// A wide, low bin with a steep end on the right, where the paper's form of the inverse cancels (ln dx/dy comes out off by 0.3 nats),
     /// and one with a steep end on the left.
     #[test]
     fn the_inverse_of_a_spline_keeps_its_digits_next_to_steep_knots() {

@@ -318,9 +318,7 @@ impl PartFiles {
             shared: shared.clone(),
         })
     }
-}
 
-impl PartFiles {
     /// What tells when an epoch's records are read.
     pub fn reading(&self) -> Reading {
         self.shared.reading.clone()
