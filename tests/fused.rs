@@ -826,8 +826,8 @@ struct Mlp {
     /// Of the first layer's biases.
     owners: usize,
     masked: bool,
-    /// Who asks for gradients: x, and the weights and biases.
-    wants: [bool; 2],
+    /// Who asks for gradients, a bit each: x, and then weight and bias of each layer.
+    wants: u16,
 }
 
 impl Mlp {
@@ -846,21 +846,21 @@ impl Mlp {
             TensorData::new(numbers, shape.to_vec()).convert_dtype(dtype)
         };
         let options = (device, dtype);
-        let [x_wants, weights_want] = self.wants;
-        let x = Tensor::<2>::from_data(numbers(&[self.rows, Self::WIDTHS[0]], 0.5), options);
-        let x = if x_wants { x.require_grad() } else { x };
         let mut tracked = Vec::new();
+        let mut tensor = |data: TensorData, input: usize| {
+            let tensor = Tensor::<2>::from_data(data, options);
+            if self.wants >> input & 1 == 0 {
+                return tensor;
+            }
+            tracked.push(tensor.require_grad());
+            tracked.last().expect("just there").clone()
+        };
+        let x = tensor(numbers(&[self.rows, Self::WIDTHS[0]], 0.5), 0);
         let mut layers = Vec::new();
-        for widths in Self::WIDTHS[..=self.layers].windows(2) {
-            let mut tensor = |shape: &[usize]| {
-                let tensor = Tensor::<2>::from_data(numbers(shape, 0.2), options);
-                match weights_want {
-                    true => tensor.require_grad(),
-                    false => tensor,
-                }
-            };
+        for (i, widths) in Self::WIDTHS[..=self.layers].windows(2).enumerate() {
             let owners = if layers.is_empty() { self.owners } else { 1 };
-            let (weight, bias) = (tensor(widths), tensor(&[owners, widths[1]]));
+            let weight = tensor(numbers(widths, 0.2), 2 * i + 1);
+            let bias = tensor(numbers(&[owners, widths[1]], 0.2), 2 * i + 2);
             let mask = self.masked.then(|| {
                 let mask = numbers(widths, 0.5);
                 Tensor::<2>::from_data(mask, options)
@@ -868,7 +868,6 @@ impl Mlp {
                     .float()
                     .cast(dtype)
             });
-            tracked.extend([weight.clone(), bias.clone()]);
             layers.push(Dense { weight, mask, bias });
         }
         let rest = layers.split_off(1);
@@ -877,16 +876,15 @@ impl Mlp {
             mask,
             bias: bias.squeeze_dim::<1>(0),
         });
-        let y = mlp(x.clone(), layers.remove(0), rest.collect());
+        let y = mlp(x, layers.remove(0), rest.collect());
         // At once: what wgpu's data are read from is written over when y is used up.
         let numbers_of = |tensor: Tensor<2>| tensor.into_data().iter().collect::<Vec<f64>>();
         let mut found = vec![numbers_of(y.clone())];
         let weights = Tensor::<2>::from_data(numbers(&y.dims(), 0.5), options);
-        if x_wants || weights_want {
+        if !tracked.is_empty() {
             let gradients = (y * weights).sum().backward();
-            let tracked = tracked.iter().filter(|_| weights_want);
-            let wants = [&x].into_iter().filter(|_| x_wants).chain(tracked);
-            found.extend(wants.map(|tensor| numbers_of(tensor.grad(&gradients).unwrap())));
+            let gradients = tracked.iter().map(|tensor| tensor.grad(&gradients));
+            found.extend(gradients.map(|gradient| numbers_of(gradient.unwrap())));
         }
         found
     }
@@ -900,7 +898,7 @@ fn whole_networks_everywhere() {
         rows: 903,
         owners: 1,
         masked: false,
-        wants: [true, true],
+        wants: u16::MAX,
     };
     let depths = (1..=5).flat_map(|layers| {
         [false, true].map(|masked| Mlp {
@@ -914,17 +912,26 @@ fn whole_networks_everywhere() {
         owners,
         ..one
     });
-    let wants = [[true, false], [false, true], [false, false]]
+    // One of all inputs, all but one, and none; of several owners, too.
+    let wants = [(2, 1), (4, 1), (3, 301)]
         .into_iter()
-        .flat_map(|wants| {
-            [2, 4].map(|layers| Mlp {
+        .flat_map(|(layers, owners)| {
+            let wants = (0..=2 * layers).flat_map(|i| [1 << i, !(1 << i)]);
+            wants.chain([0]).map(move |wants| Mlp {
                 layers,
+                owners,
                 wants,
                 masked: true,
                 ..one
             })
         });
-    for network in depths.chain(owners).chain(wants) {
+    // What the second operation of five layers is given in several pieces, too.
+    let tall = Mlp {
+        layers: 5,
+        rows: 2_600,
+        ..one
+    };
+    for network in depths.chain(owners).chain(wants).chain([tall]) {
         let exact = network.run(&Device::flex().autodiff(), DType::F64);
         let largest = exact
             .iter()
@@ -948,8 +955,7 @@ fn whole_networks_everywhere() {
                 }
             }
         }
-        let plain = network.wants == [false, false];
-        if plain {
+        if network.wants == 0 {
             assert!(
                 network.run(&Device::flex(), DType::F32) == exact,
                 "{network:?}"

@@ -452,3 +452,37 @@ fn a_narrow_gaussian_has_a_density_in_half_floats() {
     };
     assert_eq!(log_prob(DType::F16), log_prob(DType::F32));
 }
+
+/// Of half floats what `f32` makes of the same numbers, rounded once, at the end.
+#[test]
+fn densities_and_draws_of_half_floats_are_rounded_once() {
+    let device = Device::flex();
+    for half in [DType::F16, DType::BF16] {
+        let halves = |seed, shape: [usize; 2]| {
+            tensor(
+                uniform(seed, shape[0] * shape[1], 2.0),
+                shape,
+                half,
+                &device,
+            )
+        };
+        let raw = halves(41, [5, 5]).unsqueeze_dim(0);
+        let (mean, log_var, points) =
+            (halves(42, [1, 2]), halves(43, [1, 2]), halves(44, [300, 2]));
+        let of = |dtype: DType| {
+            let base = DiagonalGaussian::new(mean.clone().cast(dtype), log_var.clone().cast(dtype));
+            let flow = Planar::new(raw.clone().cast(dtype), PlanarConstraint::Paper);
+            let q = FlowDistribution::new(base, flow);
+            let points = points.clone().cast(dtype);
+            let ((z, of_sample), of_point) = (q.transport(points.clone()), q.log_prob(points));
+            assert_eq!([z.dtype(), of_sample.dtype(), of_point.dtype()], [dtype; 3]);
+            [
+                z.cast(half).flatten(0, 1),
+                of_sample.cast(half),
+                of_point.cast(half),
+            ]
+            .map(values)
+        };
+        assert_eq!(of(half), of(DType::F32), "{half:?}");
+    }
+}

@@ -390,3 +390,29 @@ fn the_density_of_an_angle_given_a_context_integrates_to_one() {
     }
     assert_ne!(density[0], density[1]);
 }
+
+/// Angles in half floats: what `f32` makes of the same numbers, rounded once.
+#[test]
+fn half_floats_of_angles_are_rounded_once() {
+    let device = Device::flex();
+    let points = tensor(uniform(51, 100 * DIM, PI), [100, DIM], DType::F16, &device);
+    for (name, half) in flows(DType::F16, &device) {
+        let single = half.clone().map(&mut Cast(DType::F32));
+        let run = |flow: &Flow, dtype| {
+            let q = flow.distribution(UniformTorus::new(DIM, (&device, dtype)), None);
+            let points = points.clone().cast(dtype);
+            let ((z, of_sample), of_point) = (q.transport(points.clone()), q.log_prob(points));
+            assert_eq!([z.dtype(), of_sample.dtype(), of_point.dtype()], [dtype; 3]);
+            [z.flatten(0, 1), of_sample, of_point].map(|found| values(found.cast(DType::F16)))
+        };
+        assert_eq!(run(&half, DType::F16), run(&single, DType::F32), "{name}");
+    }
+}
+
+struct Cast(DType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| value.cast(self.0))
+    }
+}

@@ -238,6 +238,8 @@ fn tile(to: &mut [f32], width: usize, from: &[f32], columns: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::catch_unwind;
+
     use super::*;
 
     /// 2⁶⁴ elements, of which `usize` keeps none.
@@ -255,6 +257,23 @@ mod tests {
             Matrix::new(&[], [0, 1 << 32]),
         );
         product(lhs, rhs, None);
+    }
+
+    /// gemm would write beyond it, or leave numbers that nobody gave.
+    #[test]
+    fn a_product_is_added_to_as_many_numbers() {
+        let numbers = [1.0; 6];
+        let (lhs, rhs) = (Matrix::new(&numbers, [2, 3]), Matrix::new(&numbers, [3, 2]));
+        assert_eq!(product_onto(lhs, rhs, vec![1.0; 4]), [4.0; 4]);
+        for (rhs, out, words) in [
+            (rhs, 3, "numbers to add the product of [2, 3] and [3, 2] to"),
+            (rhs, 5, "numbers to add the product of [2, 3] and [3, 2] to"),
+            (lhs, 6, "a product of [2, 3] and [2, 3]"),
+        ] {
+            let panic = catch_unwind(|| product_onto(lhs, rhs, vec![1.0; out])).unwrap_err();
+            let said = panic.downcast::<String>().unwrap();
+            assert!(said.contains(words), "{said}, not {words}");
+        }
     }
 
     #[test]
@@ -305,6 +324,8 @@ mod tests {
             for (lhs, rhs) in [(lhs, rhs), (lhs_turned, rhs), (lhs, rhs_turned)] {
                 assert_eq!(product(lhs, rhs, None), expected(&vec![0.0; columns]));
                 assert_eq!(product(lhs, rhs, Some(&bias)), expected(&bias));
+                let biases = bias.repeat(rows);
+                assert_eq!(product_onto(lhs, rhs, biases), expected(&bias));
             }
         }
     }

@@ -225,7 +225,7 @@ fn tracked_mlp<B: Host, C: CheckpointStrategy, const N: usize>(
         })
         .collect();
     let network = Network::new(&layers, is_rectified);
-    let (output, hidden) = network.forward(&B::elements(&x));
+    let (output, hidden) = network.forward(&B::elements(&x), true);
     let output = B::from_elements(output, [x.shape()[0], network.outputs()]);
     let rectified = is_rectified.then(|| output.clone());
     tracked::<B, C, N>(nodes, output, move |grad, wanted| {
@@ -256,7 +256,7 @@ macro_rules! on_the_host {
             ) -> FloatTensor<Self> {
                 let layers = layers.into_vec();
                 let network = Network::new(&layers, is_rectified);
-                let (output, _) = network.forward(&Self::elements(&x));
+                let (output, _) = network.forward(&Self::elements(&x), false);
                 Self::from_elements(output, [x.shape()[0], network.outputs()])
             }
         }
@@ -305,8 +305,8 @@ impl<'a> Network<'a> {
         rows_at_once(rows, weights)
     }
 
-    /// The output of each row, and of the rows that went together, what all layers but the last gave.
-    fn forward(&self, x: &[f32]) -> (Vec<f32>, Vec<Hidden>) {
+    /// The output of each row, and of the rows that went together, what all layers but the last gave, where that `is_kept`.
+    fn forward(&self, x: &[f32], is_kept: bool) -> (Vec<f32>, Vec<Hidden>) {
         let (inputs, last) = (self.layers[0].inputs, self.layers.len() - 1);
         let rows = self.rows_at_once(x.len() / inputs);
         let (outputs, hidden): (Vec<_>, Vec<_>) = (x.par_chunks(rows * inputs).enumerate())
@@ -326,6 +326,9 @@ impl<'a> Network<'a> {
                     );
                     if l < last || self.is_rectified {
                         rectify(&mut to);
+                    }
+                    if !is_kept {
+                        hidden.clear();
                     }
                     hidden.push(to);
                 }

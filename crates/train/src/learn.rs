@@ -5,7 +5,7 @@ pub mod loader;
 pub mod optimizer;
 mod progress;
 pub mod rate;
-mod stop;
+pub mod stop;
 pub mod watch;
 
 use std::{

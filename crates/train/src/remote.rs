@@ -221,7 +221,8 @@ fn hush() {
     }));
 }
 
-fn said(payload: &(dyn Any + Send)) -> &str {
+/// The words of a panic.
+pub fn said(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or_default()

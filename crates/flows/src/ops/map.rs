@@ -293,6 +293,8 @@ mod tests {
         (1..=n).map(|i| (2.0 * number(i) - 1.0) * size).collect()
     }
 
+    type Apply = fn(ScalarMap, Direction, Tensor<2>, usize, Tensor<2>) -> Transformed;
+
     /// Points and parameters of one application, which are the same on every device.
     struct Case {
         map: ScalarMap,
@@ -317,16 +319,24 @@ mod tests {
         }
 
         /// Value, log-determinant, and the gradients of points and parameters of a weighted sum of both.
-        fn run(
+        fn run(&self, device: &Device, dtype: DType, apply: Apply) -> [Vec<f64>; 4] {
+            let device = device.clone().autodiff();
+            self.run_to(&device, dtype, apply, |end, [of_value, of_log_det]| {
+                (end.value * of_value).sum() + (end.log_det * of_log_det.squeeze_dim(1)).sum()
+            })
+        }
+
+        /// The same of any loss, which is given weights of the value and of the log-determinant.
+        fn run_to(
             &self,
             device: &Device,
             dtype: DType,
-            apply: fn(ScalarMap, Direction, Tensor<2>, usize, Tensor<2>) -> Transformed,
+            apply: Apply,
+            loss: fn(Transformed, [Tensor<2>; 2]) -> Tensor<1>,
         ) -> [Vec<f64>; 4] {
-            let device = device.clone().autodiff();
             let tensor = |numbers: Vec<f32>| {
                 let data = TensorData::new(numbers.clone(), [self.rows, numbers.len() / self.rows]);
-                Tensor::<2>::from_data(data.convert_dtype(dtype), (&device, dtype))
+                Tensor::<2>::from_data(data.convert_dtype(dtype), (device, dtype))
             };
             let points = tensor(self.points.clone()).require_grad();
             let raw = tensor(self.raw.clone()).require_grad();
@@ -337,10 +347,10 @@ mod tests {
                 self.kept,
                 raw.clone(),
             );
-            let of_rows = tensor(numbers(self.rows, 1.0)).squeeze_dim::<1>(1);
-            let loss = (end.value.clone() * tensor(numbers(self.points.len(), 1.0))).sum()
-                + (end.log_det.clone() * of_rows).sum();
-            let gradients = loss.backward();
+            let weights = [self.points.len(), self.rows].map(|n| tensor(numbers(n, 1.0)));
+            // What a loss has nothing of has a gradient of 0.
+            let nothing = (points.clone().sum() + raw.clone().sum()) * 0.0;
+            let gradients = (loss(end.clone(), weights) + nothing).backward();
             [
                 end.value.into_data(),
                 end.log_det.into_data(),
@@ -387,6 +397,58 @@ mod tests {
                             "{what} of {map:?}, {direction:?}, {sizes:?} on {device:?} errs by {error:e}, by \
                              tensors {usual:e}"
                         );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Of two results either may be left alone, looked at twice, or detached; with what is kept for the way back, or with that
+    /// computed again.
+    #[test]
+    fn what_is_not_used_of_a_map_has_no_gradient() {
+        let losses: [fn(Transformed, [Tensor<2>; 2]) -> Tensor<1>; 6] = [
+            |end, [of_value, _]| (end.value * of_value).sum(),
+            |end, [_, of_log_det]| (end.log_det * of_log_det.squeeze_dim(1)).sum(),
+            |end, [of_value, _]| {
+                let twice = end.value.clone() * end.value.clone() * of_value;
+                twice.sum() + end.value.sin().sum() + (end.log_det.clone() * end.log_det).sum()
+            },
+            // The second result's gradient comes first, or last.
+            |end, [of_value, _]| {
+                let weights = end.log_det.clone().unsqueeze_dim::<2>(1).exp();
+                (end.value * of_value * weights).sum()
+            },
+            |end, _| (end.value.sum_dim(1).squeeze_dim(1).cos() * end.log_det.clone()).sum(),
+            |end, _| {
+                let detached = end.value.clone().detach().sum() * end.log_det.sum();
+                detached + end.value.sum()
+            },
+        ];
+        let maps = [ScalarMap::Additive, ScalarMap::Affine, ScalarMap::Spline(2)];
+        for (map, direction) in maps_and_directions().filter(|(map, _)| maps.contains(map)) {
+            let mut case = Case::new(map, direction, [40, 3, 1]);
+            case.raw.iter_mut().for_each(|raw| *raw /= 3.0);
+            for (i, loss) in losses.into_iter().enumerate() {
+                let tracked = Device::flex().autodiff();
+                let by_tensors = ScalarMap::apply_by_tensor_operations;
+                let exact = case.run_to(&tracked, DType::F64, by_tensors, loss);
+                for device in devices() {
+                    let tracked = device.autodiff();
+                    for device in [tracked.clone(), tracked.gradient_checkpointing()] {
+                        let got = case.run_to(&device, DType::F32, ScalarMap::apply, loss);
+                        for (result, (got, exact)) in got.iter().zip(&exact).enumerate() {
+                            let largest = exact.iter().fold(1.0_f64, |most, x| most.max(x.abs()));
+                            let is_far = |(a, b): (&f64, &f64)| {
+                                let off = (a - b).abs() / largest;
+                                off.is_nan() || off > 1e-4
+                            };
+                            assert!(
+                                !got.iter().zip(exact).any(is_far),
+                                "{} of loss {i} of {map:?}, {direction:?} on {device:?}: {got:?}, not {exact:?}",
+                                RESULTS[result],
+                            );
+                        }
                     }
                 }
             }

@@ -127,14 +127,21 @@ pub struct EndOfEpoch {
     pub records: Reading,
 }
 
-impl EarlyStoppingStrategy for EndOfEpoch {
-    fn should_stop(&mut self, epoch: usize, _: &EventStoreClient) -> bool {
+impl EndOfEpoch {
+    /// Whether training ends here, when the next epoch may begin.
+    pub fn stops(&self, epoch: usize) -> bool {
         self.records.wait(epoch);
         if self.stop.dashboard.should_stop() {
             // The dashboard forgets the key press when it closes.
             self.stop.ask();
         }
         self.stop.is_asked()
+    }
+}
+
+impl EarlyStoppingStrategy for EndOfEpoch {
+    fn should_stop(&mut self, epoch: usize, _: &EventStoreClient) -> bool {
+        self.stops(epoch)
     }
 }
 
