@@ -61,6 +61,29 @@ fn the_test_set_is_evaluated_and_validation_on_demand() {
     }
 }
 
+/// The test images are the same ones, under the same draw, and those that validate are others.
+#[test]
+fn fewer_images_may_validate() {
+    let at = Place::new();
+    let more = format!("{TINY} --epochs 1 --valid-images 50 --output more");
+    let outcome = at.train(&more).succeeds();
+    let images = "1497 training, 50 validation and 250 test images";
+    assert!(outcome.stdout.contains(images), "{outcome:#?}");
+    at.train(&format!("{TINY} --epochs 1 --output usual"))
+        .succeeds();
+    let both = evaluate(&at, "more usual --samples 1");
+    let [more, usual] = [0, 1].map(|run| &both["runs"][run]);
+    assert_eq!(more["images"], 250);
+    assert_eq!(more["draw"], usual["draw"]);
+    let valid = evaluate(&at, "more --samples 1 --split valid");
+    assert_eq!(valid["runs"][0]["images"], 50);
+    at.train("evaluate more usual --split valid")
+        .fails(1, &["validation images differ"]);
+    // A run that goes on does so with those that it has.
+    let outcome = at.train("--resume more --epochs 2").succeeds();
+    assert!(outcome.stdout.contains(images), "{outcome:#?}");
+}
+
 /// Validation in training took one sample an image, from other noise: both means have a standard error below 0.1.
 #[test]
 fn each_epoch_has_the_elbo_that_training_saw() {

@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
@@ -225,6 +226,33 @@ impl Splits {
             test: images.slice(train + valid..images.len()),
             binary: false,
         }
+    }
+
+    /// The same test images; of the others the last so many validate, where it is said how many.
+    ///
+    /// # Errors
+    ///
+    /// When none would be left to learn from.
+    pub fn validated_by(self, valid: Option<NonZeroUsize>) -> Result<Self, DataError> {
+        let Some(valid) = valid.map(NonZeroUsize::get) else {
+            return Ok(self);
+        };
+        let all = Images {
+            range: self.train.range.start..self.valid.range.end,
+            ..self.train.clone()
+        };
+        if valid >= all.len() {
+            return Err(DataError::NoneToTrain {
+                valid,
+                all: all.len(),
+            });
+        }
+        let train = all.len() - valid;
+        Ok(Self {
+            train: all.slice(0..train),
+            valid: all.slice(train..all.len()),
+            ..self
+        })
     }
 
     /// Refuses to call images what they are not: of black and white ones there is one draw, however it is made.
@@ -521,6 +549,18 @@ pub enum DataError {
         test: usize,
     },
 
+    /// All images would validate.
+    #[error(
+        "--valid-images {valid}: of {all} images that don't test one at least is to train on; give {} at most",
+        all - 1
+    )]
+    NoneToTrain {
+        /// How many were asked for.
+        valid: usize,
+        /// How many there are to train on and to validate.
+        all: usize,
+    },
+
     /// There is one training image only.
     #[error("{folder}: one training image is too few, at least one more is needed to validate")]
     TooFew {
@@ -566,6 +606,30 @@ mod tests {
     #[should_panic(expected = "image 3 of 3")]
     fn a_slice_ends() {
         Images::new(1, vec![0; 9]).slice(2..5).get(3);
+    }
+
+    #[test]
+    fn the_last_of_those_that_do_not_test_validate() {
+        let images = Images::new(1, (0..10).collect());
+        let splits = Splits::cut(images, 5, 3);
+        let by = |valid| splits.clone().validated_by(NonZeroUsize::new(valid));
+        let levels =
+            |images: &Images| -> Vec<u8> { (0..images.len()).map(|i| images.get(i)[0]).collect() };
+        for (valid, at) in [(0, 5), (1, 7), (3, 5), (7, 1)] {
+            let cut = by(valid).unwrap();
+            let parts = [&cut.train, &cut.valid, &cut.test].map(levels);
+            let expected = [0..at, at..8, 8..10].map(Vec::from_iter);
+            assert_eq!(parts, expected, "{valid}");
+            assert_eq!(cut.valid.position(0), usize::from(at));
+            // Once more it is the same.
+            let again = cut.validated_by(NonZeroUsize::new(valid)).unwrap();
+            assert_eq!(levels(&again.train), parts[0]);
+        }
+        let error = by(8).err().unwrap().to_string();
+        assert!(
+            error.contains("--valid-images 8") && error.contains("give 7 at most"),
+            "{error}"
+        );
     }
 
     #[test]

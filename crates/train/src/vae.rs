@@ -36,6 +36,9 @@ pub struct VaeSettings {
     pub dataset: DatasetName,
     #[serde(default)]
     pub data_dir: Option<PathBuf>,
+    /// How many images validate; as many as the data set's custom is where it isn't said.
+    #[serde(default)]
+    pub valid_images: Option<NonZeroUsize>,
     /// None where the model sees numbers between 0 and 1.
     pub binarization: Option<Binarization>,
     #[serde(flatten)]
@@ -70,6 +73,7 @@ impl VaeSettings {
             binarization: dataset.binarization(),
             dataset,
             data_dir: None,
+            valid_images: None,
             flow: FlowSettings::new(FlowName::Planar, layers),
             latent_dim: size(latent_dim),
             hidden: vec![size(400)],
@@ -241,6 +245,7 @@ impl VaeTask {
     pub fn new(settings: VaeSettings, splits: Splits) -> Result<Self> {
         settings.validate(splits.train.pixels_per_image())?;
         splits.check(settings.binarization)?;
+        let splits = splits.validated_by(settings.valid_images)?;
         Ok(Self { settings, splits })
     }
 }

@@ -93,7 +93,7 @@ pub fn open(args: &Subjects, count: impl Fn(usize) -> usize) -> Result<Vec<Subje
     let mut subjects: Vec<Subject> = Vec::new();
     for (run, mut settings) in runs {
         settings.training_mut().backend = backend;
-        let place = |of: &VaeSettings| (of.dataset.clone(), of.data_dir.clone());
+        let place = |of: &VaeSettings| (of.dataset.clone(), of.data_dir.clone(), of.valid_images);
         let at_hand = (subjects.last().map(|last| &last.trained))
             .filter(|last| place(last.settings()) == place(&settings));
         let splits = match at_hand {
