@@ -709,26 +709,50 @@ fn wild_values_stay_finite() {
     }
 }
 
+#[test]
+fn no_points_are_mapped_to_none() {
+    let (dim, device) = (3, Device::flex());
+    for (name, flow, context) in flows(dim, DType::F32, &device) {
+        let none = || Tensor::<2>::zeros([0, dim], &device);
+        let q = distribution(&name, &flow, dim, context.clone());
+        for (value, numbers) in [
+            flow.forward(none(), context.clone()),
+            flow.inverse(none(), context.clone()),
+        ]
+        .map(|end| (end.value, end.log_det))
+        .into_iter()
+        .chain([q.transport(none())])
+        {
+            assert_eq!((value.dims(), numbers.dims()), ([0, dim], [0]), "{name}");
+        }
+        assert_eq!(q.log_prob(none()).dims(), [0], "{name}");
+    }
+}
+
 /// Inputs and weights that half floats have: what is computed of them is what `f32` makes of the same numbers, rounded.
 #[test]
 fn half_floats_are_computed_in_f32() {
     let device = Device::flex();
     let dim = 4;
     for (name, half, context) in flows(dim, DType::F16, &device) {
-        // What a head predicts is a matter of the float type that it is in.
-        if context.is_some() {
-            continue;
-        }
         let single = half.clone().map(&mut Cast(DType::F32));
+        let single_context = context.clone().map(|context| context.cast(DType::F32));
         let points = tensor(numbers(19, 6 * dim, 2.0), [6, dim], DType::F16, &device);
         for inverse in [false, true] {
-            let run = |flow: &Flow, points: Tensor<2>| match inverse {
-                true => flow.inverse(points, None),
-                false => flow.forward(points, None),
+            let run = |flow: &Flow, points, context| match inverse {
+                true => flow.inverse(points, context),
+                false => flow.forward(points, context),
             };
-            let got = run(&half, points.clone());
+            let got = run(&half, points.clone(), context.clone());
             assert_eq!(got.value.dtype(), DType::F16, "{name}");
-            let expected = run(&single, points.clone().cast(DType::F32));
+            // The context alone may be half, too.
+            let expected = run(&single, points.clone().cast(DType::F32), context.clone());
+            let of_single = run(
+                &single,
+                points.clone().cast(DType::F32),
+                single_context.clone(),
+            );
+            assert_eq!(values(&expected.value), values(&of_single.value), "{name}");
             for (got, expected) in [
                 (values(&got.value), values(&expected.value.cast(DType::F16))),
                 (

@@ -342,6 +342,26 @@ fn other_wild_values(device: &Device) {
         (raw[3], raw[4]) = (-10.0, 4.0);
     }
     case.check(device);
+    // Vectors that are beyond the square root of what f32 has, that point nowhere, or nowhere else than those before.
+    let third = [[0.3, 0.7, -0.2], [2e19, 1e19, 0.0], [-0.7, 0.3, 0.1]];
+    for vectors in [
+        third,
+        [[0.3, 0.7, -0.2], [0.6, 1.4, -0.4], [-0.7, 0.3, 0.1]],
+        [[1.0, -1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 1.0, 0.0]],
+        [[1.0, -1.0, 0.0], [1.0, 1.0, 0.0], [0.3, -0.7, 0.0]],
+        [[0.0; 3], [1.0, 0.2, -0.4], [0.0; 3]],
+        [[0.0; 3]; 3],
+    ] {
+        let orthogonal = Layers::Sylvester(SylvesterBasis::Orthogonal(3));
+        let mut case = Case::new([1, 20, 2, 3], orthogonal, 1.0);
+        let numbers = orthogonal.numbers(3);
+        case.raw[numbers..][..9].copy_from_slice(vectors.as_flattened());
+        case.check(device);
+        let reflections = Layers::Sylvester(SylvesterBasis::Householder(3));
+        let mut case = Case::new([1, 20, 2, 3], reflections, 1.0);
+        case.raw[..9].copy_from_slice(vectors.as_flattened());
+        case.check(device);
+    }
     // Vectors that count as 0.
     for size in [0.0, 5e-16] {
         let mut case = Case::new(

@@ -31,7 +31,8 @@ pub trait Bijection: fmt::Debug + Send + Sync {
     /// As [`forward`](Self::forward).
     fn inverse(&self, y: Tensor<2>) -> Transformed;
 
-    /// Whether log |det| is 0 everywhere: then a chain does not add it.
+    /// Whether log |det| is 0 everywhere: then a chain does not add it. (So of a point that becomes NaN here nothing in the
+    /// log-determinant tells.)
     fn preserves_volume(&self) -> bool {
         false
     }
@@ -131,4 +132,12 @@ pub(crate) fn check_points(what: &str, points: &Tensor<2>, owners: usize, dim: u
         got == dim && rows.is_multiple_of(owners),
         "{what} of {owners} owners in {dim} dimensions takes [n · {owners}, {dim}], got [{rows}, {got}]"
     );
+}
+
+/// `value: [1]` of each of `rows`.
+pub(crate) fn of_each(value: Tensor<1>, rows: usize) -> Tensor<1> {
+    match rows {
+        0 => Tensor::zeros([0], (&value.device(), value.dtype())),
+        _ => value.expand([rows]),
+    }
 }

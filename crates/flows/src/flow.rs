@@ -12,7 +12,7 @@ use crate::{
     AutoregressiveConfig, Base, Bijection, CouplingConfig, FlowDistribution, FlowSize,
     HouseholderConfig, PermutationConfig, PlanarConfig, RadialConfig, ScalarMap, SylvesterBasis,
     SylvesterConfig, Transformed,
-    bijection::Chain,
+    bijection::{Chain, check_points},
     families::{Family, Part, PartConfig},
     map::{Direction, Domain},
     math::widened,
@@ -198,8 +198,8 @@ impl FlowConfig {
             .fold(FlowSize::default(), FlowSize::and)
     }
 
-    /// A flow with random parameters, drawn from the device's own generator; but for permutations and rotations it starts
-    /// as the identity, or next to it.
+    /// A flow with random parameters, drawn from the device's own generator; but for permutations, rotations and Householder
+    /// reflections it starts as the identity, or next to it.
     ///
     /// # Panics
     ///
@@ -239,7 +239,10 @@ impl error::Error for FlowConfigError {}
 /// A normalizing flow with whatever owns or predicts its parameters; built by [`FlowConfig`].
 ///
 /// Forward goes from the base to the latent or data space. Every family has an inverse for every input, so no direction
-/// returns an error.
+/// returns an error. (Of points whose squares the float type does not hold, beyond 1e19 in `f32`, some know no more than NaN.)
+///
+/// Points, base and context are of the float type that the weights are of, `f32` as [`FlowConfig::init`] makes them; half floats
+/// and `f32` may be mixed.
 ///
 /// What is saved of it loads into a flow of the same shape, families and constraints.
 #[derive(Module, Debug)]
@@ -348,13 +351,16 @@ impl Flow {
     }
 
     /// This flow with every ActNorm, turned round or not, at its data-dependent start (Kingma & Dhariwal 2018): what each one
-    /// makes of `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1.
+    /// makes of `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1. A coordinate that is constant, to 1e-37,
+    /// keeps its scale.
     ///
     /// # Panics
     ///
     /// As [`forward`](Self::forward), and when there are no points.
     pub fn standardize(mut self, points: Tensor<2>, context: Option<Tensor<2>>) -> Self {
         assert!(points.dims()[0] > 0, "no points have no mean and variance");
+        let owners = (context.as_ref()).map_or(1, |context| context.dims()[0]);
+        check_points("a flow", &points, owners, self.dim);
         let mut points = widened(points);
         let given = self.given(context);
         for (part, given) in zip(&mut self.parts, given).rev() {

@@ -3,7 +3,9 @@ use burn::{
     nn::{Linear, LinearConfig},
     tensor::{Tensor, activation::relu},
 };
-use fused_nn::linear;
+use fused_nn::affine;
+
+use crate::math::widened;
 
 /// Where the unconstrained parameters `[1 | batch, layers, numbers]` of a family come from.
 #[derive(Module, Debug)]
@@ -70,10 +72,12 @@ pub fn leaf<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
 
 impl Predicted {
     fn raw(&self, context: Tensor<2>) -> Tensor<3> {
-        let features = self
-            .hidden
-            .iter()
-            .fold(context, |x, layer| relu(linear(layer, x)));
+        let linear = |layer: &Linear, x| {
+            let bias = layer.bias.as_ref().expect("each has one");
+            affine(x, widened(layer.weight.val()), widened(bias.val()))
+        };
+        let features =
+            (self.hidden.iter()).fold(widened(context), |x, layer| relu(linear(layer, x)));
         let raw = linear(&self.head, features);
         let [batch, width] = raw.dims();
         raw.reshape([batch, self.layers, width / self.layers])

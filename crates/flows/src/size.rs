@@ -3,7 +3,7 @@ use std::ops::Mul;
 /// How large a flow is, about; in floating point, since what a user asks for may be absurd.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FlowSize {
-    /// Numbers that are learned.
+    /// Numbers that are learned, or drawn once as a rotation's.
     pub weights: f64,
     /// Numbers that it takes at once for each context.
     pub of_context: f64,

@@ -147,6 +147,22 @@ fn act_norm_does_not_start_from_nothing() {
     flow.standardize(Tensor::zeros([0, 2], &Device::flex()), None);
 }
 
+#[test]
+fn a_start_is_made_of_points_of_the_flow() {
+    let device = Device::flex();
+    let flow = || FlowConfig::new(2, vec![ActNormConfig {}.into()]);
+    let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
+    let start = |flow: FlowConfig, points, context| {
+        let start = || flow.init(&device).standardize(points, context);
+        let panic = catch_unwind(AssertUnwindSafe(start)).unwrap_err();
+        *panic.downcast::<String>().unwrap()
+    };
+    let said = start(flow(), zeros([4, 3]), None);
+    assert!(said.contains("takes [n · 1, 2], got [4, 3]"), "{said}");
+    let said = start(flow().with_context(1), zeros([3, 2]), Some(zeros([2, 1])));
+    assert!(said.contains("takes [n · 2, 2], got [3, 2]"), "{said}");
+}
+
 /// What ActNorm sees has gone back through the couplings after it, each with its own columns.
 #[test]
 fn act_norm_starts_behind_what_the_context_does() {

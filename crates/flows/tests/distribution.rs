@@ -486,3 +486,77 @@ fn densities_and_draws_of_half_floats_are_rounded_once() {
         assert_eq!(of(half), of(DType::F32), "{half:?}");
     }
 }
+
+/// The determinant of 2 x 2 derivatives at `z`, by differences.
+fn log_det_by_differences(map: &impl Bijection, z: [f64; 2]) -> f64 {
+    let step = 1e-6;
+    let at = |x: f64, y: f64| {
+        let point = tensor(vec![x, y], [1, 2], DType::F64, &Device::flex());
+        values(map.forward(point).value)
+    };
+    let along = |dx: f64, dy: f64| {
+        let (after, before) = (at(z[0] + dx, z[1] + dy), at(z[0] - dx, z[1] - dy));
+        [0, 1].map(|i| (after[i] - before[i]) / (2.0 * step))
+    };
+    let (a, b) = (along(step, 0.0), along(0.0, step));
+    (a[0] * b[1] - a[1] * b[0]).abs().ln()
+}
+
+/// Where vectors that should be orthonormal point the same way or nowhere, nothing moves along those that are too many.
+#[test]
+fn sylvester_vectors_that_depend_on_each_other() {
+    let z = [0.3, -0.8];
+    let rest = [0.5, 0.4, -0.3, -0.6, -0.5, 0.7, 0.1, 0.2];
+    for (vectors, moves) in [
+        ([0.7, 0.3, -0.2, 0.9], true),
+        ([1.0, -1.0, 0.0, 0.0], true),
+        ([0.3, 0.7, 0.6, 1.4], true),
+        ([1.0, -1.0, 1.0, -1.0], true),
+        ([0.0, 0.0, 1.0, -1.0], true),
+        ([1e-7, 2e-7, -3e30, 1e30], true),
+        ([0.0; 4], false),
+    ] {
+        for dtype in [DType::F32, DType::F64] {
+            let numbers = [&vectors[..], &rest].concat();
+            let raw = |dtype| tensor(numbers.clone(), [1, 1, 12], dtype, &Device::flex());
+            let map = |dtype| Sylvester::new(raw(dtype), SylvesterBasis::Orthogonal(2), 2);
+            let point = tensor(z.into(), [1, 2], dtype, &Device::flex());
+            let there = map(dtype).forward(point);
+            let what = format!("{vectors:?}, {dtype:?}");
+            let expected = log_det_by_differences(&map(DType::F64), z);
+            assert_close(&what, &values(there.log_det.clone()), &[expected], 1e-5);
+            assert_eq!(
+                values(there.value.clone())
+                    != z.map(|x| match dtype {
+                        DType::F32 => f64::from(x as f32),
+                        _ => x,
+                    }),
+                moves,
+                "{what}"
+            );
+            let back = map(dtype).inverse(there.value);
+            assert_close(&what, &values(back.value), &z, 1e-5);
+            assert_close(&what, &values(back.log_det), &[-expected], 1e-5);
+        }
+    }
+}
+
+#[test]
+fn reflections_at_planes_whose_normals_have_any_length() {
+    for size in [1e-14, 1.0, 2e19, 1e30, 3e38] {
+        let v = tensor(vec![size, -size], [1, 1, 2], DType::F32, &Device::flex());
+        let z = tensor(vec![0.5, -2.0], [1, 2], DType::F32, &Device::flex());
+        let out = Householder::new(v).forward(z);
+        assert_close("value", &values(out.value), &[-2.0, 0.5], 1e-6);
+    }
+}
+
+#[test]
+fn a_sylvester_layer_of_no_reflections_is_refused() {
+    let none = SylvesterBasis::Householder(0);
+    let error = FlowConfig::sylvester(3, 2, none).check().unwrap_err();
+    assert!(error.to_string().contains("0 reflections"), "{error}");
+    let raw = tensor(vec![0.0; 15], [1, 1, 15], DType::F32, &Device::flex());
+    let panic = panic_of(|| drop(Sylvester::new(raw, none, 3)));
+    assert!(panic.contains("no reflections"), "{panic}");
+}

@@ -13,7 +13,10 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bijection, FlowSize, Transformed, bijection::check_points, map::Direction, math::widened,
+    Bijection, FlowSize, Transformed,
+    bijection::{check_points, of_each},
+    map::Direction,
+    math::widened,
     parameters::leaf,
 };
 
@@ -67,12 +70,16 @@ impl ActNorm {
         // Seen from the first row, a constant coordinate is 0 to the last digit, and has no variance of rounding.
         let origin = points.clone().slice_dim(0, 0..1);
         let points = points - origin.clone();
+        // Of numbers up to 1 no square is 0 or infinite for their size.
+        let largest = points.clone().abs().max_dim(0);
+        let is_constant = largest.clone().lower_elem(TINY);
+        let largest = largest.mask_fill(is_constant.clone(), 1.0);
+        let points = points / largest.clone();
         let mean = points.clone().mean_dim(0);
         let variance = (points - mean.clone()).square().mean_dim(0);
-        let mean = mean + origin;
-        let is_constant = variance.clone().lower_elem(TINY);
-        let log_deviation = variance.clamp_min(TINY).log().div_scalar(2.0);
-        let log_deviation = log_deviation.mask_fill(is_constant, 0.0);
+        let variance = variance.mask_fill(is_constant, 1.0);
+        let log_deviation = largest.clone().log() + variance.log().div_scalar(2.0);
+        let mean = mean * largest + origin;
         let (log_scale, shift) = match direction {
             // (y - t) e^-s
             Direction::Inverse => (log_deviation, mean),
@@ -95,7 +102,8 @@ impl ActNorm {
     }
 }
 
-const TINY: f64 = 1e-30;
+/// Where a scale by which this becomes 1 is still a number.
+const TINY: f64 = 1e-37;
 
 #[derive(Clone, Debug)]
 struct Bound {
@@ -105,7 +113,7 @@ struct Bound {
 
 impl Bound {
     fn log_det(&self, rows: usize) -> Tensor<1> {
-        self.log_scale.clone().sum().expand([rows])
+        of_each(self.log_scale.clone().sum(), rows)
     }
 }
 
@@ -182,6 +190,32 @@ mod tests {
         assert_close(&norm.shift.val(), &[12.0, 7.0]);
         assert_close(&norm.log_scale.val(), &[2.0_f32.ln(), 0.0]);
         assert!(norm.shift.is_require_grad() && norm.log_scale.is_require_grad());
+    }
+
+    /// Squares of these are 0 or infinite in `f32`.
+    #[test]
+    fn it_starts_from_points_of_any_size() {
+        let device = Device::flex();
+        for direction in [Direction::Forward, Direction::Inverse] {
+            for size in [1e-30_f32, 1e-15, 1.0, 1e19, 1e30] {
+                let points = [[0.5 * size, -size], [2.5 * size, 3.0 * size]];
+                let points = Tensor::<2>::from_data(points, &device);
+                let norm = ActNormConfig {}.init(2, None, &device);
+                let norm = norm.standardizing(points.clone(), direction).bind(2, None);
+                let there = match direction {
+                    Direction::Forward => norm.forward(points),
+                    Direction::Inverse => norm.inverse(points),
+                };
+                // Some roundings of ln 1e30, which is 69.
+                let off = values(&there.value).into_iter().zip([-1.0, -1.0, 1.0, 1.0]);
+                for (got, expected) in off {
+                    assert!(
+                        (got - expected).abs() < 1e-4,
+                        "{direction:?}, {size}: {got}"
+                    );
+                }
+            }
+        }
     }
 
     /// Whose mean in `f32` is another number than the constant.

@@ -103,7 +103,8 @@ pub struct Householder {
 
 impl Householder {
     /// The stack with the normals `v: [owners, layers, dim]`, of any lengths. `owners` is 1 for reflections that all
-    /// points share and the batch size for each example's own. v = 0 is the identity.
+    /// points share and the batch size for each example's own. v = 0 is the identity, and v whose numbers are all below 1e-15
+    /// counts as 0.
     ///
     /// # Panics
     ///
@@ -179,12 +180,14 @@ pub fn reflect(z: Tensor<3>, normal: Tensor<3>) -> Tensor<3> {
 
 /// v / ‖v‖ over the last axis, and 0 where v counts as 0.
 pub fn normalized(v: Tensor<3>) -> Tensor<3> {
-    let square = v.clone().square().sum_dim(2);
-    let is_zero = square.clone().lower_elem(TINY);
-    // Divided by no finite length; and the root's slope at 0 is infinite.
-    let length = square.mask_fill(is_zero.clone(), 1.0).sqrt();
-    v / length.mask_fill(is_zero, f64::INFINITY)
+    // Of numbers up to 1 the squares are no infinity. The result is the same for any other scale, so that this one has no slope.
+    let largest = v.clone().detach().abs().max_dim(2);
+    let is_zero = largest.clone().lower_elem(TINY);
+    let v = v / largest.mask_fill(is_zero.clone(), f64::INFINITY);
+    // The root's slope at 0 is infinite.
+    let square = v.clone().square().sum_dim(2).mask_fill(is_zero, 1.0);
+    v / square.sqrt()
 }
 
-/// A squared length below which a vector counts as 0.
-pub(crate) const TINY: f64 = 1e-30;
+/// A vector of numbers below it counts as 0.
+pub(crate) const TINY: f64 = 1e-15;

@@ -17,7 +17,10 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bijection, FlowSize, Transformed, bijection::check_points, math::widened, parameters::leaf,
+    Bijection, FlowSize, Transformed,
+    bijection::{check_points, of_each},
+    math::widened,
+    parameters::leaf,
 };
 
 /// One linear layer.
@@ -80,7 +83,7 @@ struct Bound {
 
 impl Bound {
     fn log_det(&self, rows: usize) -> Tensor<1> {
-        self.log_diagonal.clone().sum().expand([rows])
+        of_each(self.log_diagonal.clone().sum(), rows)
     }
 }
 

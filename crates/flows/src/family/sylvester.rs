@@ -57,9 +57,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SylvesterBasis {
-    /// So many orthonormal vectors, M.
+    /// So many orthonormal vectors, M. One that those before it span, to a millionth of its length, has no direction of its own:
+    /// nothing moves along it.
     Orthogonal(usize),
-    /// The product of so many reflections.
+    /// The product of so many reflections, one at least.
     Householder(usize),
     /// The identity in the first layer, the reversal in the second, and so on in turn.
     Triangular,
@@ -122,6 +123,10 @@ impl SylvesterConfig {
             SylvesterBasis::Orthogonal(vectors) if vectors == 0 || vectors > dim => Err(format!(
                 "{vectors} orthonormal vectors: in {dim} dimensions there are 1 to {dim}"
             )),
+            SylvesterBasis::Householder(0) => Err(
+                "0 reflections: a layer has one at least, and without any it is a triangular one"
+                    .into(),
+            ),
             _ => check_stack(self.layers, &self.hidden),
         }
     }
@@ -245,14 +250,18 @@ impl Sylvester {
     ///
     /// # Panics
     ///
-    /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer), and for no orthonormal vectors or
-    /// more of them than dimensions.
+    /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer), for no reflections, and for no
+    /// orthonormal vectors or more of them than dimensions.
     pub fn new(raw: Tensor<3>, basis: SylvesterBasis, dim: usize) -> Self {
-        if let SylvesterBasis::Orthogonal(vectors) = basis {
-            assert!(
+        match basis {
+            SylvesterBasis::Orthogonal(vectors) => assert!(
                 (1..=dim).contains(&vectors),
                 "{vectors} orthonormal vectors in {dim} dimensions"
-            );
+            ),
+            SylvesterBasis::Householder(reflections) => {
+                assert!(reflections > 0, "a layer of no reflections")
+            }
+            SylvesterBasis::Triangular => {}
         }
         let ([owners, layers, got], numbers) = (raw.dims(), Self::parameters_per_layer(basis, dim));
         assert!(
@@ -311,10 +320,14 @@ impl Sylvester {
             taken
         };
 
+        // Vectors without a direction of their own, `[all, M, 1]`.
+        let mut is_none = None;
         let basis: Vec<Basis> = match self.basis {
             SylvesterBasis::Orthogonal(vectors) => {
                 let q = take(vectors * dim).reshape([all, vectors, dim]);
-                let q = orthonormal(q).reshape([layers, owners, vectors, dim]);
+                let q = orthonormal(q);
+                is_none = Some(q.clone().detach().abs().max_dim(2).equal_elem(0.0));
+                let q = q.reshape([layers, owners, vectors, dim]);
                 (0..layers)
                     .map(|k| {
                         Basis::Vectors(Box::new(q.clone().slice_dim(0, k..k + 1).squeeze_dim(0)))
@@ -348,9 +361,14 @@ impl Sylvester {
         let x = diagonal(&square);
         let y = take(width).reshape([all, 1, width]);
         let b = take(width).reshape([all, 1, width]);
-        let r = square.clone().triu(1) + as_diagonal(x.clone().tanh());
+        let mut r = square.clone().triu(1) + as_diagonal(x.clone().tanh());
         let r_tilde_t = square.tril(-1) + as_diagonal(y.clone().tanh());
-        let one_plus_s = one_plus_tanh_tanh(x, y);
+        let mut one_plus_s = one_plus_tanh_tanh(x, y);
+        if let Some(is_none) = is_none {
+            // QᵀQ = I but for these; nothing moves along them, as if their rows of R were 0.
+            r = r.clone() * is_none.clone().bool_not().float().cast(r.dtype());
+            one_plus_s = one_plus_s.mask_fill(is_none.swap_dims(1, 2), 1.0);
+        }
 
         (basis.into_iter().enumerate())
             .map(|(k, basis)| {
@@ -492,27 +510,34 @@ impl Basis {
     }
 }
 
-/// The rows of each of `[all, M, dim]`, made orthonormal one after the other (Gram and Schmidt; twice, which is enough).
+/// The rows of each of `[all, M, dim]`, made orthonormal one after the other (Gram and Schmidt; twice, which is enough), and 0 where
+/// those before leave too little of one to tell where it points.
 fn orthonormal(vectors: Tensor<3>) -> Tensor<3> {
     let [_, count, _] = vectors.dims();
-    (0..count).fold(vectors, |vectors, i| {
+    (0..count).fold(normalized(vectors), |vectors, i| {
         let mut row = vectors.clone().slice_dim(1, i..i + 1);
         let [_, count, _] = vectors.dims();
         let after = (i + 1 < count).then(|| vectors.clone().slice_dim(1, i + 1..count));
         let before = (i > 0).then(|| vectors.slice_dim(1, 0..i));
-        for _ in 0..2 {
-            if let Some(before) = &before {
+        if let Some(before) = &before {
+            for _ in 0..2 {
                 let along = row.clone().matmul(before.clone().transpose());
                 row = row - along.matmul(before.clone());
             }
+            let square = row.clone().square().sum_dim(2);
+            let is_none = square.clone().lower_elem(DEPENDENT);
+            let length = square.mask_fill(is_none.clone(), 1.0).sqrt();
+            row = row / length.mask_fill(is_none, f64::INFINITY);
         }
-        let row = normalized(row);
         Tensor::cat(
             [before, Some(row), after].into_iter().flatten().collect(),
             1,
         )
     })
 }
+
+/// The square of what is left at least of a vector of length 1 that points somewhere else than those before: ten roundings of `f32`.
+pub(crate) const DEPENDENT: f64 = 1e-12;
 
 /// The diagonals of `[all, M, M]`, `[all, 1, M]`.
 fn diagonal(square: &Tensor<3>) -> Tensor<3> {

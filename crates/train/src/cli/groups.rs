@@ -16,7 +16,8 @@ use crate::{
 /// Which flow.
 #[derive(Args, Debug)]
 pub struct FlowArgs {
-    /// Family of the flow [default: planar]
+    /// Family of the flow; the permutations of couplings exchange two dimensions, and in one dimension couplings are
+    /// masked autoregressive layers [default: planar]
     #[arg(
         long,
         value_name = "FAMILY",

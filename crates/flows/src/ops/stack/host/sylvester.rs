@@ -79,8 +79,13 @@ impl<'a> Sylvester<'a> {
             .chunks_exact(numbers)
             .zip(matrices)
             .zip(one_plus_s.chunks_exact_mut(width));
-        for ((raw, (r, r_tilde)), one_plus_s) in layers {
+        for (k, ((raw, (r, r_tilde)), one_plus_s)) in layers.enumerate() {
             make(&raw[basis.numbers()..], r, r_tilde, one_plus_s);
+            for i in (0..width).filter(|&i| basis.is_none(k, i)) {
+                // Nothing moves along it.
+                r[i * width..(i + 1) * width].fill(0.0);
+                one_plus_s[i] = 1.0;
+            }
         }
         Self {
             dim,
@@ -264,19 +269,23 @@ impl OfOwner for Sylvester<'_> {
                 .to_raw(k, &raw[..vectors], sums.of_vectors, &mut grad[..vectors]);
             let (raw, grad) = (&raw[vectors..], &mut grad[vectors..]);
             for i in 0..m {
+                let is_none = self.basis.is_none(k, i);
                 for j in i + 1..m {
-                    grad[i * m + j] = sums.of_r[i * m + j];
+                    grad[i * m + j] = if is_none { 0.0 } else { sums.of_r[i * m + j] };
                     grad[j * m + i] = sums.of_r_tilde[i * m + j];
                 }
                 let at = i * m + i;
                 let (x, y) = (raw[at], raw[m * m + i]);
                 let is_limited = one_plus_tanh_tanh(x, y) < LEAST_ONE_PLUS_S as f32;
-                let of_p = if is_limited {
+                let of_p = if is_none || is_limited {
                     0.0
                 } else {
                     sums.of_one_plus_s[i]
                 };
-                grad[at] = (sums.of_r[at] + layer.r_tilde[at] * of_p) * slope_of_tanh(x);
+                grad[at] = match is_none {
+                    true => 0.0,
+                    false => (sums.of_r[at] + layer.r_tilde[at] * of_p) * slope_of_tanh(x),
+                };
                 grad[m * m + i] = (sums.of_r_tilde[at] + layer.r[at] * of_p) * slope_of_tanh(y);
                 grad[m * m + m + i] = sums.of_b[i];
             }

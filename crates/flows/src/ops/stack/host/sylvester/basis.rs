@@ -20,7 +20,10 @@
 use burn_host::vectorized;
 
 use super::super::lanes::{add_inner, add_outer, dot, dot_product};
-use crate::{SylvesterBasis, family::householder::TINY};
+use crate::{
+    SylvesterBasis,
+    family::{householder::TINY, sylvester::DEPENDENT},
+};
 
 /// Of all layers.
 pub struct Basis {
@@ -30,7 +33,7 @@ pub struct Basis {
     count: usize,
     /// `[layers, count, dim]`: orthonormal, or the normals of reflections.
     vectors: Vec<f32>,
-    /// `[layers, count]`: the lengths that were divided by, 0 of what counts as 0.
+    /// `[layers, count]`: the lengths that were divided by, 0 of what counts as 0, or points nowhere else than those before.
     lengths: Vec<f32>,
 }
 
@@ -56,6 +59,12 @@ impl Basis {
             vectors,
             lengths,
         }
+    }
+
+    /// Whether vector `i` of layer `k` is one of several that should be orthonormal and points nowhere else than those before.
+    pub fn is_none(&self, k: usize, i: usize) -> bool {
+        matches!(self.kind, SylvesterBasis::Orthogonal(_))
+            && self.lengths[k * self.count + i] == 0.0
     }
 
     /// How many numbers the gradients of a layer's vectors take.
@@ -251,7 +260,8 @@ vectorized! {
         for i in 0..vectors.len() / dim {
             let (before, rest) = vectors.split_at_mut(i * dim);
             let v = &mut rest[..dim];
-            if let SylvesterBasis::Orthogonal(_) = kind {
+            let mut length = normalize(v);
+            if let SylvesterBasis::Orthogonal(_) = kind && i > 0 {
                 // Gram and Schmidt; twice, which is enough.
                 for q in before.chunks_exact(dim).chain(before.chunks_exact(dim)) {
                     let along = dot_product(q, v);
@@ -259,14 +269,41 @@ vectorized! {
                         v[d] -= along * q[d];
                     }
                 }
-            }
-            let square = dot_product(v, v);
-            let is_zero = square < TINY as f32;
-            let length = if is_zero { 0.0 } else { square.sqrt() };
-            for v in v {
-                *v = if is_zero { 0.0 } else { *v / length };
+                let square = dot_product(v, v);
+                // NaN is not below: it goes on.
+                let is_none = square < DEPENDENT as f32;
+                let left = if is_none { 0.0 } else { square.sqrt() };
+                divide(v, left);
+                length *= left;
             }
             lengths.push(length);
         }
+    }
+}
+
+/// Gives a vector the length 1, unless it counts as 0, and hands back the length that it had, 0 then.
+#[inline(always)]
+fn normalize(v: &mut [f32]) -> f32 {
+    let largest = v.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    // The power of two below it, by which nothing is rounded, so that no square is infinite.
+    let scale = f32::from_bits(largest.to_bits() & f32::INFINITY.to_bits());
+    let is_zero = v.iter().all(|x| x.abs() < TINY as f32);
+    if is_zero {
+        divide(v, 0.0);
+        return 0.0;
+    }
+    if scale > 0.0 {
+        v.iter_mut().for_each(|x| *x /= scale);
+    }
+    let length = dot_product(v, v).sqrt();
+    divide(v, length);
+    length * scale
+}
+
+/// By 0 to 0.
+#[inline(always)]
+fn divide(v: &mut [f32], by: f32) {
+    for x in v {
+        *x = if by == 0.0 { 0.0 } else { *x / by };
     }
 }
