@@ -349,6 +349,8 @@ fn other_wild_values(device: &Device) {
         [[0.3, 0.7, -0.2], [0.6, 1.4, -0.4], [-0.7, 0.3, 0.1]],
         [[1.0, -1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 1.0, 0.0]],
         [[1.0, -1.0, 0.0], [1.0, 1.0, 0.0], [0.3, -0.7, 0.0]],
+        [[0.3, 0.7, -0.2], [-0.7, 0.3, 0.1], [-0.4, 1.0, -0.1]],
+        [[0.3, 0.7, -0.2], [3e38, 2e38, 0.0], [-0.7, 0.3, 0.1]],
         [[0.0; 3], [1.0, 0.2, -0.4], [0.0; 3]],
         [[0.0; 3]; 3],
     ] {
@@ -363,7 +365,7 @@ fn other_wild_values(device: &Device) {
         case.check(device);
     }
     // Vectors that count as 0.
-    for size in [0.0, 5e-16] {
+    for size in [0.0, 5e-16, 2e-15, 1e-10] {
         let mut case = Case::new(
             [1, 20, 2, 3],
             Layers::Sylvester(SylvesterBasis::Householder(2)),

@@ -351,7 +351,7 @@ impl Flow {
     }
 
     /// This flow with every ActNorm, turned round or not, at its data-dependent start (Kingma & Dhariwal 2018): what each one
-    /// makes of `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1. A coordinate that is constant, to 1e-37,
+    /// makes of `points: [n · batch, dim]`, on their way to the base, has mean 0 and variance 1. A coordinate that is constant, to 1e-33,
     /// keeps its scale.
     ///
     /// # Panics

@@ -541,13 +541,42 @@ fn sylvester_vectors_that_depend_on_each_other() {
     }
 }
 
+/// A second vector that is millionths off the first points to where the rest of it does, and one that is less off nowhere.
+#[test]
+fn sylvester_vectors_that_nearly_depend_on_each_other() {
+    let rest = [0.5, 0.4, -0.3, -0.6, -0.5, 0.7, 0.1, 0.2];
+    for dtype in [DType::F32, DType::F64] {
+        let end = |second: [f64; 2]| {
+            let numbers = [&[1.0, 0.0], &second[..], &rest].concat();
+            let raw = tensor(numbers, [1, 1, 12], dtype, &Device::flex());
+            let point = tensor(vec![0.3, -0.8], [1, 2], dtype, &Device::flex());
+            let end = Sylvester::new(raw, SylvesterBasis::Orthogonal(2), 2).forward(point);
+            [values(end.value), values(end.log_det)].concat()
+        };
+        for (off, same) in [(2e-6, [0.0, 1.0]), (5e-7, [0.0, 0.0])] {
+            assert_close(
+                &format!("{off}, {dtype:?}"),
+                &end([1.0, off]),
+                &end(same),
+                1e-6,
+            );
+        }
+    }
+}
+
 #[test]
 fn reflections_at_planes_whose_normals_have_any_length() {
-    for size in [1e-14, 1.0, 2e19, 1e30, 3e38] {
+    for size in [2e-15, 1.0, 2e19, 1e30, 3e38] {
         let v = tensor(vec![size, -size], [1, 1, 2], DType::F32, &Device::flex());
         let z = tensor(vec![0.5, -2.0], [1, 2], DType::F32, &Device::flex());
         let out = Householder::new(v).forward(z);
         assert_close("value", &values(out.value), &[-2.0, 0.5], 1e-6);
+    }
+    for size in [0.0, 5e-16] {
+        let v = tensor(vec![size, -size], [1, 1, 2], DType::F32, &Device::flex());
+        let z = tensor(vec![0.5, -2.0], [1, 2], DType::F32, &Device::flex());
+        let out = Householder::new(v).forward(z);
+        assert_eq!(values(out.value), [0.5, -2.0]);
     }
 }
 

@@ -102,8 +102,9 @@ impl ActNorm {
     }
 }
 
-/// Where a scale by which this becomes 1 is still a number.
-const TINY: f64 = 1e-37;
+/// A coordinate that stays this near to its first is constant: beyond, the inverse of its deviation is a number that `f32` has, of ten
+/// billion points, too.
+const TINY: f64 = 1e-33;
 
 #[derive(Clone, Debug)]
 struct Bound {

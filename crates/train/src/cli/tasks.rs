@@ -221,8 +221,11 @@ impl Flags for TrainArgs {
 
     fn apply(&self, base: VaeSettings) -> VaeSettings {
         let (dataset, data_dir, valid_images, binarization) = match &self.dataset {
-            // Another data set is elsewhere, has other images, and its pixels may be of another kind.
-            Some(other) if *other != base.dataset => {
+            // Another data set is elsewhere, has other images, and its pixels may be of another kind. (A saved folder is absolute.)
+            Some(other)
+                if *other != base.dataset
+                    && other.clone().absolute().ok().as_ref() != Some(&base.dataset) =>
+            {
                 let default = other.binarization();
                 let binarization = default.map(|how| base.binarization.unwrap_or(how));
                 (other.clone(), None, None, binarization)
@@ -365,6 +368,27 @@ mod tests {
         assert_eq!(rate(&["--layers", "10"]), 0.5);
         assert_eq!(rate(&["--layers", "160", "--flow", "iaf"]), 1.0);
         assert_eq!(rate(&["--layers", "160", "--flow-lr", "1"]), 1.0);
+    }
+
+    /// A number of images is a data set's.
+    #[test]
+    fn another_data_set_is_validated_as_usual() {
+        let valid = |flags: &[&str], dataset: DatasetName| {
+            let cli = Cli::parse_from(["train"].iter().chain(flags));
+            let base = VaeSettings {
+                valid_images: NonZeroUsize::new(7),
+                dataset,
+                ..VaeSettings::default()
+            };
+            cli.train.apply(base).valid_images.map(NonZeroUsize::get)
+        };
+        let folder = || DatasetName::Folder("set".into()).absolute().unwrap();
+        assert_eq!(valid(&["--layers", "3"], DatasetName::Digits), Some(7));
+        assert_eq!(valid(&["--dataset", "mnist"], DatasetName::Digits), None);
+        assert_eq!(valid(&["--dataset", "set"], folder()), Some(7));
+        assert_eq!(valid(&["--dataset", "other"], folder()), None);
+        let both = ["--dataset", "mnist", "--valid-images", "9"];
+        assert_eq!(valid(&both, DatasetName::Digits), Some(9));
     }
 
     /// Whether there is one is for the data set to say.

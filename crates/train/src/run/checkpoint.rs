@@ -552,7 +552,12 @@ mod tests {
             stop: StopRequest::default(),
             records: model.reading(),
         };
+        let (stop, last) = (end_of_epoch.stop.clone(), end_of_epoch.clone());
         let empty = || Record(Box::new(|| Ok(Bytes::from_bytes_vec(Vec::new()))));
+        let unreadable = || {
+            let error = RecordError::Validation("no such type".into());
+            Record(Box::new(|| Err(error)))
+        };
         model.save(1, empty()).unwrap();
         optim.save(1, empty()).unwrap();
 
@@ -564,9 +569,10 @@ mod tests {
                 let _ = went_on.send(());
                 stops
             });
-            let lost = optim.save(2, Record(Box::new(|| panic!("the device is lost"))));
-            let unreadable = || Err(RecordError::Validation("no such type".into()));
-            let unread = scheduler.save(2, Record(Box::new(unreadable)));
+            let lost = || optim.save(2, Record(Box::new(|| panic!("the device is lost"))));
+            // On a thread of its own, as burn-train has it, since what isn't caught must not keep the third from being read.
+            let lost = scope.spawn(lost).join();
+            let unread = scheduler.save(2, unreadable());
             // An epoch that doesn't wait begins now; that none does can only be seen by having looked a while.
             let late = move || match hears.recv_timeout(Duration::from_millis(200)) {
                 Err(RecvTimeoutError::Timeout) => Ok(Bytes::from_bytes_vec(Vec::new())),
@@ -574,6 +580,7 @@ mod tests {
             };
             model.save(2, Record(Box::new(late))).unwrap();
             assert!(!next.join().unwrap(), "nobody asked to stop");
+            let lost = lost.expect("a panic is an error");
             for (result, words) in [(lost, "the device is lost"), (unread, "no such type")] {
                 let said = result.unwrap_err().to_string();
                 assert!(
@@ -583,5 +590,11 @@ mod tests {
             }
         });
         assert_eq!(run.checkpoints(), Vec::<usize>::new());
+
+        stop.dashboard.stop(None);
+        for part in [&model, &optim, &scheduler] {
+            part.save(3, unreadable()).unwrap_err();
+        }
+        assert!(last.stops(3), "it was asked for");
     }
 }

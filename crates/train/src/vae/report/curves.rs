@@ -17,7 +17,7 @@ pub fn draw(table: &Table) -> String {
             1 => "ELBO".to_owned(),
             samples => format!("ELBO of {samples} samples"),
         };
-        title += &format!(", {}", settings.dataset.short_name());
+        title += &format!(", {}", group[0].images());
         if let Some(how) = settings.binarization {
             title += &format!(", {how} binarisation");
         }

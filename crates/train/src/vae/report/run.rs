@@ -110,6 +110,15 @@ impl Run {
         self.history.len() >= self.settings.training.epochs.get()
     }
 
+    /// Of which images it is, and how many of them validate where that is not what is usual.
+    pub fn images(&self) -> String {
+        let name = self.settings.dataset.short_name();
+        match self.settings.valid_images {
+            None => name,
+            Some(valid) => format!("{name} ({valid} validate)"),
+        }
+    }
+
     /// How its images became black and white; nothing where they didn't.
     pub fn binarization(&self) -> String {
         (self.settings.binarization).map_or(String::new(), |how| how.to_string())

@@ -277,7 +277,7 @@ impl OfOwner for Sylvester<'_> {
                 let at = i * m + i;
                 let (x, y) = (raw[at], raw[m * m + i]);
                 let is_limited = one_plus_tanh_tanh(x, y) < LEAST_ONE_PLUS_S as f32;
-                let of_p = if is_none || is_limited {
+                let of_p = if is_limited {
                     0.0
                 } else {
                     sums.of_one_plus_s[i]

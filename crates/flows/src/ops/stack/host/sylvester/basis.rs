@@ -7,7 +7,7 @@
 //! ∂L/∂v_i = ∂L/∂u_i - Σ_{j<i} b_j q_j                   ∂L/∂q_j -= a_j ∂L/∂v_i + b_j u_i   for j < i
 //! ```
 //!
-//! where the last is a_j ∂L/∂u_i + b_j v_i less Σ_l (a_j b_l + b_j a_l) q_l, which is symmetric in j and l: vectors that stay
+//! (all but the last ∂L/∂v_i times ‖u_i‖, which f32 may not have), where the last is a_j ∂L/∂u_i + b_j v_i less Σ_l (a_j b_l + b_j a_l) q_l, which is symmetric in j and l: vectors that stay
 //! orthonormal don't move that way, and it is large where ‖u_i‖ is small.
 //!
 //! **Reflections** are turned back by themselves, so that what each saw is made again from what came out. x' = x - 2 n (n·x)
@@ -33,8 +33,17 @@ pub struct Basis {
     count: usize,
     /// `[layers, count, dim]`: orthonormal, or the normals of reflections.
     vectors: Vec<f32>,
-    /// `[layers, count]`: the lengths that were divided by, 0 of what counts as 0, or points nowhere else than those before.
-    lengths: Vec<f32>,
+    /// `[layers, count]`
+    lengths: Vec<Length>,
+}
+
+/// What a vector was divided by; f32 may have no number for the product.
+#[derive(Clone, Copy)]
+struct Length {
+    /// A power of two, the vector's size.
+    scale: f32,
+    /// In that measure; 0 of what counts as 0, or points nowhere else than those before.
+    length: f32,
 }
 
 impl Basis {
@@ -64,7 +73,7 @@ impl Basis {
     /// Whether vector `i` of layer `k` is one of several that should be orthonormal and points nowhere else than those before.
     pub fn is_none(&self, k: usize, i: usize) -> bool {
         matches!(self.kind, SylvesterBasis::Orthogonal(_))
-            && self.lengths[k * self.count + i] == 0.0
+            && self.lengths[k * self.count + i].length == 0.0
     }
 
     /// How many numbers the gradients of a layer's vectors take.
@@ -190,14 +199,16 @@ impl Basis {
             let (before, rest) = of_vectors.split_at_mut(i * dim);
             let (v, q_i) = (&raw[i * dim..][..dim], &q[i * dim..][..dim]);
             let of_q_i = &rest[..dim];
-            if lengths[i] == 0.0 {
+            let Length { scale, length } = lengths[i];
+            if length == 0.0 {
                 // It counts as 0, and has no slope.
                 continue;
             }
             let along = dot_product(q_i, of_q_i);
+            // ∂L/∂u_i, and below ∂L/∂v_i, times ‖u_i‖.
             let of_v = &mut grad_raw[i * dim..][..dim];
             for d in 0..dim {
-                of_v[d] = (of_q_i[d] - along * q_i[d]) / lengths[i];
+                of_v[d] = of_q_i[d] - along * q_i[d];
             }
             if let SylvesterBasis::Orthogonal(_) = self.kind {
                 let vectors = || q[..i * dim].chunks_exact(dim);
@@ -205,16 +216,18 @@ impl Basis {
                     let b = dot_product(q_j, of_v);
                     for d in 0..dim {
                         of_v[d] -= b * q_j[d];
-                        of_q_j[d] -= b * lengths[i] * q_i[d];
+                        of_q_j[d] -= b * q_i[d];
                     }
                 }
+                let v: Vec<f32> = v.iter().map(|v| v / scale / length).collect();
                 for (q_j, of_q_j) in vectors().zip(before.chunks_exact_mut(dim)) {
-                    let a = dot_product(q_j, v);
+                    let a = dot_product(q_j, &v);
                     for d in 0..dim {
                         of_q_j[d] -= a * of_v[d];
                     }
                 }
             }
+            of_v.iter_mut().for_each(|x| *x = *x / length / scale);
         }
     }
 }
@@ -256,11 +269,11 @@ fn of_normal<const L: usize, const A: usize>(
 
 vectorized! {
     /// Makes a layer's vectors what they are used as, and appends their lengths.
-    fn make(vectors: &mut [f32], lengths: &mut Vec<f32>, dim: usize, kind: SylvesterBasis) {
+    fn make(vectors: &mut [f32], lengths: &mut Vec<Length>, dim: usize, kind: SylvesterBasis) {
         for i in 0..vectors.len() / dim {
             let (before, rest) = vectors.split_at_mut(i * dim);
             let v = &mut rest[..dim];
-            let mut length = normalize(v);
+            let mut by = normalize(v);
             if let SylvesterBasis::Orthogonal(_) = kind && i > 0 {
                 // Gram and Schmidt; twice, which is enough.
                 for q in before.chunks_exact(dim).chain(before.chunks_exact(dim)) {
@@ -274,30 +287,33 @@ vectorized! {
                 let is_none = square < DEPENDENT as f32;
                 let left = if is_none { 0.0 } else { square.sqrt() };
                 divide(v, left);
-                length *= left;
+                by.length *= left;
             }
-            lengths.push(length);
+            lengths.push(by);
         }
     }
 }
 
-/// Gives a vector the length 1, unless it counts as 0, and hands back the length that it had, 0 then.
+/// Gives a vector the length 1, unless it counts as 0.
 #[inline(always)]
-fn normalize(v: &mut [f32]) -> f32 {
-    let largest = v.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    // The power of two below it, by which nothing is rounded, so that no square is infinite.
-    let scale = f32::from_bits(largest.to_bits() & f32::INFINITY.to_bits());
-    let is_zero = v.iter().all(|x| x.abs() < TINY as f32);
-    if is_zero {
+fn normalize(v: &mut [f32]) -> Length {
+    if v.iter().all(|x| x.abs() < TINY as f32) {
         divide(v, 0.0);
-        return 0.0;
+        return Length {
+            scale: 1.0,
+            length: 0.0,
+        };
     }
-    if scale > 0.0 {
-        v.iter_mut().for_each(|x| *x /= scale);
-    }
+    let largest = v.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+    // The power of two below it, by which nothing is rounded, so that no square is infinite. (Of NaN alone there is none.)
+    let scale = match f32::from_bits(largest.to_bits() & f32::INFINITY.to_bits()) {
+        0.0 => 1.0,
+        scale => scale,
+    };
+    v.iter_mut().for_each(|x| *x /= scale);
     let length = dot_product(v, v).sqrt();
     divide(v, length);
-    length * scale
+    Length { scale, length }
 }
 
 /// By 0 to 0.
