@@ -79,6 +79,10 @@ fn fewer_images_may_validate() {
     assert_eq!(valid["runs"][0]["images"], 50);
     at.train("evaluate more usual --split valid")
         .fails(1, &["validation images differ"]);
+    at.train("report more usual --output told").succeeds();
+    for file in ["told/table.md", "told/table.csv", "told/curves.svg"] {
+        assert!(at.text(file).contains("digits (50 validate)"), "{file}");
+    }
     // A run that goes on does so with those that it has.
     let outcome = at.train("--resume more --epochs 2").succeeds();
     assert!(outcome.stdout.contains(images), "{outcome:#?}");
