@@ -36,6 +36,16 @@ fn written_by_pytorch(name: &str) -> SafetensorsStore {
     SafetensorsStore::from_file(folder.join(format!("pytorch_{name}.safetensors")))
 }
 
+/// As the README tells it.
+fn networks_of_pytorch(name: &str) -> SafetensorsStore {
+    written_by_pytorch(name)
+        .with_from_adapter(PyTorchToBurnAdapter)
+        .skip_enum_variants(true)
+        .map_indices_contiguous(true)
+        .with_key_remapping(r"^layers\.", "parts.")
+        .with_key_remapping(r"\.net\.", ".conditioner.layers.")
+}
+
 #[track_caller]
 fn assert_log_prob(flow: &Flow, context: Option<[f64; 2]>, expected: &[f64]) {
     let (device, points) = (Device::flex(), golden().points);
@@ -51,13 +61,7 @@ fn assert_log_prob(flow: &Flow, context: Option<[f64; 2]>, expected: &[f64]) {
 #[test]
 fn a_realnvp_of_pytorch() {
     let mut flow = FlowConfig::coupling(3, 4, ScalarMap::Affine, &[16, 16]).init(&Device::flex());
-    let mut store = written_by_pytorch("realnvp")
-        .with_from_adapter(PyTorchToBurnAdapter)
-        .skip_enum_variants(true)
-        .map_indices_contiguous(true)
-        .with_key_remapping(r"^layers\.", "parts.")
-        .with_key_remapping(r"\.net\.", ".conditioner.layers.");
-    flow.load_from(&mut store).unwrap();
+    flow.load_from(&mut networks_of_pytorch("realnvp")).unwrap();
     assert_log_prob(&flow, None, &golden().realnvp);
 }
 
@@ -66,13 +70,7 @@ fn a_realnvp_of_pytorch() {
 fn a_conditional_maf_of_pytorch() {
     let flow = FlowConfig::masked_autoregressive(3, 3, ScalarMap::Affine, &[5, 7]).with_context(2);
     let mut flow = flow.init(&Device::flex());
-    let mut store = written_by_pytorch("maf")
-        .with_from_adapter(PyTorchToBurnAdapter)
-        .skip_enum_variants(true)
-        .map_indices_contiguous(true)
-        .with_key_remapping(r"^layers\.", "parts.")
-        .with_key_remapping(r"\.net\.", ".conditioner.layers.");
-    flow.load_from(&mut store).unwrap();
+    flow.load_from(&mut networks_of_pytorch("maf")).unwrap();
     assert_log_prob(&flow, Some([0.5, -1.25]), &golden().maf);
 }
 
