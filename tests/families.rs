@@ -16,7 +16,7 @@ use burn_flows::{
     FlowConfig, FlowDistribution, LuLinearConfig, PartConfig, PermutationConfig, PlanarConfig,
     PlanarConstraint, RotationConfig, ScalarMap, SylvesterBasis, Transformed, UniformTorus,
 };
-use end_to_end::{ndarray, wgpu};
+use end_to_end::{largest, ndarray, wgpu};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 /// Every family, by name. (Of those that are there for mixing, one layer is a flow too.)
@@ -440,11 +440,7 @@ fn error_of_rows(got: &[f64], exact: &[f64], width: usize) -> f64 {
         let scale = exact.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
         zip(got, exact).map(move |(g, e)| (g - e).abs() / scale)
     });
-    // A NaN is as wrong as can be.
-    errors.fold(
-        0.0,
-        |most: f64, e| if most.is_nan() || e <= most { most } else { e },
-    )
+    largest(errors)
 }
 
 /// The same numbers in `f64` on flex are the measure.

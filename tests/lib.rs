@@ -23,7 +23,7 @@ pub use cifar::{TEST_BATCH, TRAIN_BATCH, batch, cifar};
 pub use devices::{ndarray, wgpu};
 pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
 pub use program::{Outcome, Running, example, program};
-pub use tensors::{gradients, parameters};
+pub use tensors::{gradients, largest, parameters};
 
 /// A model that trains an epoch in a blink, at a rate that does not ask how many there will be.
 pub const TINY: &str = "--hidden 16 --latent-dim 4 --layers 2 --schedule constant";

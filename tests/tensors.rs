@@ -59,3 +59,11 @@ impl ModuleVisitor for Visitor<'_> {
             .insert(path, tensor.into_data().iter::<f32>().collect());
     }
 }
+
+/// The largest of some errors; a NaN is as wrong as can be.
+pub fn largest(errors: impl Iterator<Item = f64>) -> f64 {
+    errors.fold(
+        0.0,
+        |most: f64, e| if most.is_nan() || e <= most { most } else { e },
+    )
+}

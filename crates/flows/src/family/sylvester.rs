@@ -75,6 +75,20 @@ impl SylvesterBasis {
         }
     }
 
+    /// Refuses what no Q has.
+    fn check(self, dim: usize) -> Result<(), String> {
+        match self {
+            Self::Orthogonal(vectors) if vectors == 0 || vectors > dim => Err(format!(
+                "{vectors} orthonormal vectors: in {dim} dimensions there are 1 to {dim}"
+            )),
+            Self::Householder(0) => Err(
+                "0 reflections: a layer has one at least, and without any it is a triangular one"
+                    .into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// The numbers that Q takes.
     fn numbers(self, dim: usize) -> usize {
         match self {
@@ -119,16 +133,8 @@ impl SylvesterConfig {
     }
 
     pub(crate) fn check(&self, dim: usize) -> Result<(), String> {
-        match self.basis {
-            SylvesterBasis::Orthogonal(vectors) if vectors == 0 || vectors > dim => Err(format!(
-                "{vectors} orthonormal vectors: in {dim} dimensions there are 1 to {dim}"
-            )),
-            SylvesterBasis::Householder(0) => Err(
-                "0 reflections: a layer has one at least, and without any it is a triangular one"
-                    .into(),
-            ),
-            _ => check_stack(self.layers, &self.hidden),
-        }
+        self.basis.check(dim)?;
+        check_stack(self.layers, &self.hidden)
     }
 
     pub(crate) fn init(
@@ -253,16 +259,7 @@ impl Sylvester {
     /// When the last axis of `raw` is not [`parameters_per_layer`](Self::parameters_per_layer), for no reflections, and for no
     /// orthonormal vectors or more of them than dimensions.
     pub fn new(raw: Tensor<3>, basis: SylvesterBasis, dim: usize) -> Self {
-        match basis {
-            SylvesterBasis::Orthogonal(vectors) => assert!(
-                (1..=dim).contains(&vectors),
-                "{vectors} orthonormal vectors in {dim} dimensions"
-            ),
-            SylvesterBasis::Householder(reflections) => {
-                assert!(reflections > 0, "a layer of no reflections")
-            }
-            SylvesterBasis::Triangular => {}
-        }
+        basis.check(dim).unwrap_or_else(|error| panic!("{error}"));
         let ([owners, layers, got], numbers) = (raw.dims(), Self::parameters_per_layer(basis, dim));
         assert!(
             got == numbers,
