@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use burn::{
     module::Module,
-    tensor::{Device, Distribution, Tensor, TensorData},
+    tensor::{Device, Tensor, TensorData},
 };
 use burn_flows::{Bijection, FlowConfig, Planar, PlanarConstraint};
 use end_to_end::{Outcome, Place, TINY, cifar, gradients, ndarray, program, wgpu};
 use flow_vae::{Activation, Likelihood, VaeConfig};
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use rand_distr::{Distribution, StandardNormal, Uniform};
 
 /// Named tensors.
 type Numbers = BTreeMap<String, Vec<f32>>;
@@ -34,12 +36,13 @@ fn assert_close(got: &Numbers, expected: &Numbers, unit: f32) {
     }
 }
 
-/// `n` numbers, the same on each call.
-fn numbers(n: usize, distribution: Distribution) -> Vec<f32> {
-    let device = Device::flex();
-    device.seed(1);
-    let numbers = Tensor::<1>::random([n], distribution, &device);
-    numbers.into_data().iter::<f32>().collect()
+/// `rows` of `columns` numbers, the same on each call: not of a device's generator, which all tests here share.
+fn numbers(shape: [usize; 2], distribution: impl Distribution<f32>, device: &Device) -> Tensor<2> {
+    let numbers: Vec<f32> = ChaCha8Rng::seed_from_u64(1)
+        .sample_iter(distribution)
+        .take(shape.iter().product())
+        .collect();
+    Tensor::from_data(TensorData::new(numbers, shape), device)
 }
 
 fn vae(likelihood: Likelihood) -> VaeConfig {
@@ -56,16 +59,12 @@ fn vae(likelihood: Likelihood) -> VaeConfig {
 fn vae_numbers(file: &Path, likelihood: Likelihood, device: Device) -> Numbers {
     let device = device.autodiff();
     let vae = vae(likelihood).init(&device).try_load_file(file).unwrap();
+    let grey = numbers([8, 16], Uniform::new(1e-4, 1.0 - 1e-4).unwrap(), &device);
     let images = match likelihood {
-        Likelihood::Bernoulli => Distribution::Bernoulli(0.4),
-        Likelihood::LogitNormal => Distribution::Uniform(1e-4, 1.0 - 1e-4),
+        Likelihood::Bernoulli => grey.lower_elem(0.4).float(),
+        Likelihood::LogitNormal => grey,
     };
-    let images = numbers(8 * 16, images);
-    let noise = numbers(8 * 3, Distribution::Normal(0.0, 1.0));
-    let terms = vae.terms(
-        Tensor::from_data(TensorData::new(images, [8, 16]), &device),
-        Tensor::from_data(TensorData::new(noise, [8, 3]), &device),
-    );
+    let terms = vae.terms(images, numbers([8, 3], StandardNormal, &device));
     let loss = terms.elbo().mean().neg();
     let mut numbers = gradients(&vae, &loss.backward());
     for (name, term) in [

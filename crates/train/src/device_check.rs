@@ -159,7 +159,7 @@ fn maps(device: &Device) -> Vec<Vec<f32>> {
         CouplingConfig { map, hidden }.into()
     });
     let flow = FlowConfig::new(dim, layers.into()).init(device);
-    let flow = flow.map(&mut Normal(12));
+    let flow = flow.map(&mut Normal { seed: 12, std: 1.0 });
     let z = normal([rows, dim], 7, device).require_grad();
     let [there, back] = [flow.forward(z.clone(), None), flow.inverse(z.clone(), None)];
     let loss = ((there.value.clone() - back.value.clone()) * normal([rows, dim], 8, device)).sum()
@@ -179,13 +179,19 @@ fn maps(device: &Device) -> Vec<Vec<f32>> {
     all.numbers
 }
 
-/// Normal numbers for all weights, of seeds from this one on: the same on every device.
-struct Normal(u64);
+/// Normal numbers for all weights, of seeds after this one: the same on every device, whoever else draws on it.
+struct Normal {
+    seed: u64,
+    std: f32,
+}
 
 impl ModuleMapper for Normal {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        self.0 += 1;
-        param.map(|weights| normal(weights.dims(), self.0, &weights.device()).require_grad())
+        self.seed += 1;
+        param.map(|weights| {
+            let weights = normal(weights.dims(), self.seed, &weights.device());
+            (weights * self.std).require_grad()
+        })
     }
 }
 
@@ -197,12 +203,8 @@ fn step(likelihood: Likelihood, device: &Device) -> Vec<Vec<f32>> {
         activation: Activation::Maxout { window: 4 },
         flow: FlowConfig::planar(3, 2),
     };
-    // The same weights on every device.
-    let on_the_cpu = Device::flex();
-    on_the_cpu.seed(9);
-    let weights = config.init(&on_the_cpu).into_record();
     let device = &device.clone().autodiff();
-    let vae: Vae = config.init(device).load_record(weights);
+    let vae: Vae = config.init(device).map(&mut Normal { seed: 20, std: 0.2 });
     let grey = sigmoid(normal([40, 50], 10, device));
     let images = match likelihood {
         Likelihood::Bernoulli => grey.greater_elem(0.5).float(),
