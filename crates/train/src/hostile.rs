@@ -438,16 +438,17 @@ impl Tiny {
     fn resume(&self, fresh: &Trainee<Vae>) -> anyhow::Result<()> {
         let [model, optimizer, scheduler] = Part::ALL
             .map(|part| Bytes::from_bytes_vec(fs::read(self.file(part)).unwrap()).shared());
-        pack::check_model(model.clone())?;
-        let loaded = fresh
-            .clone()
-            .try_load_record(ModuleRecord::from_bytes(model.clone())?)?;
-        pack::check_optimizer(optimizer.clone(), model)?;
+        // The smallest first: what is refused costs the least.
         pack::check_scheduler(scheduler.clone())?;
-        let record = OptimizerRecord::from_bytes(optimizer)?;
-        let mut optimizer = self.settings.training.init_optimizer().load_record(record);
         let record = LrSchedulerRecord::from_bytes(scheduler)?;
         let mut rates = self.rates().load_record(record);
+        pack::check_model(model.clone())?;
+        pack::check_optimizer(optimizer.clone(), model.clone())?;
+        let record = OptimizerRecord::from_bytes(optimizer)?;
+        let mut optimizer = self.settings.training.init_optimizer().load_record(record);
+        let loaded = fresh
+            .clone()
+            .try_load_record(ModuleRecord::from_bytes(model)?)?;
         self.update(loaded, &mut optimizer, &mut rates);
         Ok(())
     }
