@@ -229,6 +229,140 @@ mod tests {
         }
     }
 
+    /// Epochs from 1 on, of which training had the first numbers and validation the second.
+    fn rows(scores: impl IntoIterator<Item = [f64; 2]>) -> Vec<EpochRow> {
+        let scores = scores.into_iter().enumerate();
+        let rows = scores.map(|(i, [train, valid])| EpochRow {
+            epoch: i + 1,
+            train: vec![train],
+            valid: vec![valid],
+            ..EpochRow::default()
+        });
+        rows.collect()
+    }
+
+    /// Of four epochs from -40 to -10 nats a margin is 0.04 of the 30 and 0.01: 32.42 nats are 270 pixels, from 40 downwards, and
+    /// four epochs are 600 from 60 on.
+    #[test]
+    fn a_point_is_at_its_epoch_and_its_nats() {
+        let rows = rows([
+            [-40.0, -30.0],
+            [-20.0, -20.0],
+            [-20.0, -25.0],
+            [-10.0, -15.0],
+        ]);
+        let curve = Curve {
+            name: "a & b",
+            group: 9,
+            rows: &rows,
+        };
+        let svg = panel("nats", &[curve]);
+        let [y40, y30, y25, y20, y15, y10] = [40.0, 30.0, 25.0, 20.0, 15.0, 10.0]
+            .map(|nats| format!("{:.1}", 40.0 + (nats - 10.0 + 1.21) / 32.42 * 270.0));
+        for (what, [a, b, c, d]) in [
+            ("training", [&y40, &y20, &y20, &y10]),
+            ("validation", [&y30, &y20, &y25, &y15]),
+        ] {
+            let path = format!(
+                "<path class=\"h1 d1 {what}\" d=\"M210.0 {a}L360.0 {b}L510.0 {c}L660.0 {d}\"><title>a &amp; b, {what}</title></path>"
+            );
+            assert!(svg.contains(&path), "{path} is not in {svg}");
+        }
+        // A line every ten nats beside its number, and every epoch's number below the axes.
+        for nats in [40, 30, 20, 10] {
+            let y = 40.0 + (f64::from(nats) - 10.0 + 1.21) / 32.42 * 270.0;
+            let line = format!("<path class=\"grid\" d=\"M60 {y:.1}H660\"/>");
+            let number = format!(
+                "x=\"52.0\" y=\"{:.1}\" text-anchor=\"end\">-{nats}<",
+                y + 4.0
+            );
+            assert!(svg.contains(&line) && svg.contains(&number), "{svg}");
+        }
+        for (x, epoch) in [(60, "0"), (210, "1"), (360, "2"), (510, "3"), (660, "4")] {
+            let number = format!("x=\"{x}.0\" y=\"328.0\" text-anchor=\"middle\">{epoch}<");
+            assert!(svg.contains(&number), "{number} is not in {svg}");
+        }
+        assert!(svg.contains("x=\"360.0\" y=\"348.0\" text-anchor=\"middle\">epoch<"));
+        assert!(svg.starts_with("<text class=\"title\" x=\"60.0\" y=\"22.0\""));
+    }
+
+    /// The first two of forty epochs leave the axes to the others, but for what lies on them; what is no number, or below, is a
+    /// gap.
+    #[test]
+    fn what_is_off_the_axes_is_not_drawn() {
+        let at = |epoch: usize| match epoch {
+            1 => -1e6,
+            3 => -25.0,
+            20 => f64::NAN,
+            40 => -10.0,
+            _ => -20.0,
+        };
+        let rows = rows((1..=40).map(|epoch| [at(epoch), -15.0]));
+        let axes = Axes::around(&[Curve {
+            name: "",
+            group: 0,
+            rows: &rows,
+        }]);
+        let axes = axes.unwrap();
+        let near = |got: f64, expected: f64| (got - expected).abs() < 1e-9;
+        assert!(near(axes.low, -25.61) && near(axes.high, -9.39) && near(axes.epochs, 40.0));
+        let path = axes.path(&rows, |row| row.train[0]);
+        // Each part is that from a point to the next gap.
+        let parts: Vec<usize> = (path.split('M').skip(1))
+            .map(|part| part.split('L').count())
+            .collect();
+        assert_eq!(parts, [18, 20], "{path}");
+        assert!(path.starts_with("M90.0 "), "{path}");
+        // On the edge it is drawn.
+        let edge = Axes {
+            epochs: 40.0,
+            low: -20.0,
+            high: -10.0,
+        };
+        let path = edge.path(&rows[1..2], |row| row.train[0]);
+        assert_eq!(path, "M90.0 310.0");
+
+        let nothing = panel("", &[]);
+        assert!(
+            nothing.contains("x=\"60.0\" y=\"60.0\" text-anchor=\"start\">no epoch yet"),
+            "{nothing}"
+        );
+    }
+
+    #[test]
+    fn panels_and_their_keys_lie_below_each_other() {
+        let svg = picture(&[
+            ("first".into(), 2),
+            ("second".into(), 20),
+            ("third".into(), 1),
+        ]);
+        // The second's key is longer than its axes are high.
+        assert!(svg.contains("viewBox=\"0 0 900 1180\""), "{svg}");
+        for (top, which) in [(0, "first"), (360, "second"), (820, "third")] {
+            let group = format!("<g transform=\"translate(0 {top})\">\n{which}</g>");
+            assert!(svg.contains(&group), "{group} is not in {svg}");
+        }
+        let name = |count| "n".repeat(count);
+        let line = key(3, "h0 d0", &name(32));
+        let said = format!(
+            "x=\"704.0\" y=\"104.0\" text-anchor=\"start\">{}<",
+            name(32)
+        );
+        assert!(
+            line.starts_with("<path class=\"key h0 d0\" d=\"M674 100H698\"/>")
+                && line.contains(&said),
+            "{line}"
+        );
+        assert!(key(0, "", &name(33)).contains(&format!(">{}…<", name(31))));
+
+        let own = of_run(&rows([[-2.0, -3.0], [-1.0, -2.0]]), crate::vae::MEASURED);
+        assert!(own.contains("viewBox=\"0 0 900 360\""), "{own}");
+        for (y, what) in [(40, "validation"), (60, "training")] {
+            let line = format!("<path class=\"key h0 d0 {what}\" d=\"M674 {y}H698\"/>");
+            assert!(own.contains(&line), "{line} is not in {own}");
+        }
+    }
+
     #[test]
     fn text_stays_text() {
         assert_eq!(

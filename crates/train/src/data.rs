@@ -92,7 +92,7 @@ impl Images {
     /// # Panics
     ///
     /// If `pixels` is not a whole number of images.
-    fn cifar10(pixels: Vec<u8>) -> Self {
+    pub fn cifar10(pixels: Vec<u8>) -> Self {
         Self::of(Kind::Cifar10, pixels)
     }
 
@@ -606,6 +606,22 @@ mod tests {
     #[should_panic(expected = "image 3 of 3")]
     fn a_slice_ends() {
         Images::new(1, vec![0; 9]).slice(2..5).get(3);
+    }
+
+    #[test]
+    fn images_that_are_not_there_cannot_be_had() {
+        let images = Images::new(2, vec![0; 20]).slice(1..4);
+        let ways: [&(dyn Fn() + std::panic::RefUnwindSafe); 4] = [
+            &|| drop(images.image(3)),
+            &|| drop(images.get(3).to_vec()),
+            &|| drop(images.slice(0..4)),
+            &|| drop(Images::new(2, vec![0; 21])),
+        ];
+        for (i, way) in ways.into_iter().enumerate() {
+            assert!(std::panic::catch_unwind(way).is_err(), "{i}");
+        }
+        let parts: Vec<usize> = images.batches(2).map(|part| part.len()).collect();
+        assert_eq!(parts, [2, 1]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Grids of images as PNG files.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{data::Images, run::RunDir};
 
@@ -14,7 +14,7 @@ const WIDTH: usize = 48;
 ///
 /// # Errors
 ///
-/// When the folder cannot be written.
+/// When a value is not finite, or the folder cannot be written.
 pub fn save_grid(
     run: &RunDir,
     name: &str,
@@ -22,6 +22,10 @@ pub fn save_grid(
     like: &Images,
     columns: usize,
 ) -> Result<()> {
+    ensure!(
+        images.iter().all(|value| value.is_finite()),
+        "the images for {name} are not finite"
+    );
     let (side, colours, size) = (like.side(), like.colours(), like.pixels_per_image());
     let scale = (WIDTH / side).max(1);
     let cell = side * scale + GAP;
@@ -54,4 +58,68 @@ pub fn save_grid(
         .and_then(|mut writer| writer.write_image_data(&pixels))
         .with_context(|| format!("cannot encode {name}"))?;
     run.write(name, &file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vae::VaeSettings;
+
+    /// Grey images of odd side, and patches in three colours: each pixel of a grid is that of its image, or a line.
+    #[test]
+    fn a_grid_has_each_image_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&folder.path().join("run")), &VaeSettings::default());
+        let (run, _) = run.unwrap();
+        for (like, count, columns) in [
+            (Images::new(5, vec![0; 25]), 3, 2),
+            (Images::new(60, vec![0; 3600]), 2, 1),
+            (Images::cifar10(vec![0; 3072]), 5, 3),
+        ] {
+            let (side, colours) = (like.side(), like.colours());
+            let level = |image: usize, colour: usize, y: usize, x: usize| {
+                (1 + 101 * image + 53 * colour + 7 * y + 3 * x) % 256
+            };
+            let mut images = Vec::new();
+            for image in 0..count {
+                for colour in 0..colours {
+                    for at in 0..side * side {
+                        images.push(level(image, colour, at / side, at % side) as f32 / 255.0);
+                    }
+                }
+            }
+            save_grid(&run, "grid.png", &images, &like, columns).unwrap();
+
+            let file = std::fs::read(run.path().join("grid.png")).unwrap();
+            let mut reader = png::Decoder::new(std::io::Cursor::new(file))
+                .read_info()
+                .unwrap();
+            let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+            let frame = reader.next_frame(&mut pixels).unwrap();
+            // Images are enlarged by a whole number, to 48 pixels at most or as they are.
+            let enlarged = match side {
+                5 => 45,
+                8 => 48,
+                _ => side,
+            };
+            let cell = enlarged + 2;
+            let rows = count.div_ceil(columns);
+            let size = [columns, rows].map(|cells| (cells * cell + 2) as u32);
+            assert_eq!([frame.width, frame.height], size);
+            assert_eq!(pixels.len(), (size[0] * size[1]) as usize * colours);
+            for (i, &got) in pixels.iter().enumerate() {
+                let (colour, at) = (i % colours, i / colours);
+                let [x, y] = [at % size[0] as usize, at / size[0] as usize];
+                let image = y / cell * columns + x / cell;
+                let is_line = x % cell < 2 || y % cell < 2 || image >= count;
+                let [x, y] = [x, y].map(|at| (at % cell).saturating_sub(2) * side / enlarged);
+                let expected = if is_line {
+                    96
+                } else {
+                    level(image, colour, y, x)
+                };
+                assert_eq!(usize::from(got), expected, "{at}, colour {colour}");
+            }
+        }
+    }
 }

@@ -414,6 +414,111 @@ mod tests {
         );
     }
 
+    /// Oklab's coordinates of colours of which Ottosson gives them, to a step of the channel.
+    #[test]
+    fn colours_are_those_of_oklab() {
+        for (colour, [lightness, a, b]) in [
+            ([255, 255, 255], [1.0, 0.0, 0.0]),
+            ([0, 0, 0], [0.0, 0.0, 0.0]),
+            ([255, 0, 0], [0.627_955, 0.224_863, 0.125_846]),
+            ([0, 255, 0], [0.866_440, -0.233_888, 0.179_498]),
+            ([0, 0, 255], [0.452_014, -0.032_457, -0.311_528]),
+            ([128, 128, 128], [0.599_871, 0.0, 0.0]),
+            // On the straight part near black: 12.92 thousandths.
+            ([3, 3, 3], [0.1, 0.0, 0.0]),
+        ] {
+            let got = oklab(lightness, a, b);
+            let is_near = |(got, expected): (u8, u8)| got.abs_diff(expected) <= 1;
+            assert!(
+                got.into_iter().zip(colour).all(is_near),
+                "{got:?} for {colour:?}"
+            );
+        }
+        // Half way between two of its points the chroma and the hue are.
+        let (sin, cos) = 129_f64.to_radians().sin_cos();
+        let share = 0.235;
+        assert_eq!(
+            colour(share),
+            oklab(1.0 - 0.78 * share, 0.13 * cos, 0.13 * sin)
+        );
+    }
+
+    /// Of a thousand different densities the five largest are as dark as can be, and the others by their share of the sixth.
+    #[test]
+    fn a_narrow_peak_leaves_the_rest_visible() {
+        let mut density: Vec<f64> = (1..=1001).map(f64::from).collect();
+        // Where nothing is does not count.
+        density.extend([0.0; 20_000]);
+        density.push(-1.0);
+        let picture = paint(density, 1);
+        let shade = |value: usize| picture.pixels[value - 1];
+        for value in 996..=1001 {
+            assert_eq!(shade(value), colour(1.0), "{value}");
+        }
+        assert_eq!(shade(498), colour(128.0 / 255.0));
+        assert_eq!(shade(249), colour(64.0 / 255.0));
+        assert_ne!(shade(991), colour(1.0));
+    }
+
+    #[test]
+    fn an_image_is_enlarged_pixel_by_pixel() {
+        let picture = image(&[0.0, 0.2, 0.4, 1.0], 2, 4);
+        let rows = [[0, 0, 51, 51], [102, 102, 255, 255]];
+        let expected = [rows[0], rows[0], rows[1], rows[1]].concat();
+        let got: Vec<u8> = picture.pixels.iter().map(|pixel| pixel[0]).collect();
+        assert_eq!((picture.width, picture.height), (4, 4));
+        assert_eq!(got, expected);
+    }
+
+    /// A side has 0.8 √n bins of n points, and 16 at least: of 900 each is three pixels of 64 wide, of 10,000 one.
+    #[test]
+    fn bins_are_as_wide_as_the_points_are_few() {
+        let interval = Interval { from: 0.0, to: 1.0 };
+        let window = Window {
+            x: interval,
+            y: interval,
+        };
+        for (count, pixels) in [(1, 16), (900, 9), (10_000, 1)] {
+            let picture = histogram_map(&vec![[1e-3, 1.0 - 1e-3]; count], &window, 64);
+            let dark = picture.pixels.iter().filter(|&&pixel| pixel != WHITE);
+            assert_eq!(dark.count(), pixels, "{count}");
+        }
+    }
+
+    /// All data in the third of ten bins, half of the samples there and half in the sixth: the highest bar is 0.92 of the side, a
+    /// line of half of it two pixels thick, and a step up or down where it begins and ends.
+    #[test]
+    fn a_histogram_is_as_high_as_its_share() {
+        let axis = Interval {
+            from: 0.0,
+            to: 10.0,
+        };
+        let picture = two_histograms(&[2.5; 7], &[2.5, 5.5, 2.5, 5.5], axis, 40);
+        let (filled, line) = (colour(0.3), colour(0.95));
+        for y in 0..40 {
+            for x in 0..40 {
+                let height = 40 - y;
+                let is_step = [8, 12, 20, 24].contains(&x) && height <= 18;
+                let is_line = match x / 4 {
+                    2 | 5 => (17..=18).contains(&height),
+                    _ => height <= 2,
+                };
+                let expected = if is_step || is_line {
+                    line
+                } else if x / 4 == 2 && height <= 37 {
+                    filled
+                } else {
+                    WHITE
+                };
+                assert_eq!(pixel(&picture, x, y), expected, "{x}, {y}");
+            }
+        }
+        // Of nothing there is a line at the bottom.
+        let nothing = two_histograms(&[], &[], axis, 40);
+        let dark = nothing.pixels.iter().filter(|&&pixel| pixel != WHITE);
+        assert_eq!(dark.count(), 2 * 40);
+    }
+
     #[test]
     fn right_and_up_are_where_they_should_be() {
         let window = Window {
@@ -473,8 +578,26 @@ mod tests {
         let near: Vec<_> = numbers().map(|x| [x, 0.6 * x]).collect();
         let far: Vec<_> = numbers().map(|x| [x, 0.4 * x]).collect();
         let ratio = |window: Window| window.y.length() / window.x.length();
+        // The shorter side is made as long around its middle, whichever it is.
+        for (axis, window) in [
+            Window::of(&near).y,
+            Window::of(&near.iter().map(|&[x, y]| [y, x]).collect::<Vec<_>>()).x,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let middle = 0.5 * (window.from + window.to);
+            assert!((middle - 300.0).abs() < 1e-6, "{axis}: {window:?}");
+        }
         assert!((ratio(Window::of(&near)) - 1.0).abs() < 1e-9);
         assert!((ratio(Window::of(&far)) - 0.4).abs() < 1e-9);
+        assert_eq!(
+            Interval::of([-7.0; 3]),
+            Interval {
+                from: -14.0,
+                to: 0.0
+            }
+        );
         for few in [
             &[][..],
             &[7.0],
@@ -513,6 +636,9 @@ mod tests {
         }
         assert_eq!(pixel(&all, cell + GAP + 3, cell + GAP + 3), WHITE);
         panels(3, &[]);
+        // The largest sets the size.
+        let all = panels(1, &[Picture::new(5, 4), Picture::new(2, 5)]);
+        assert_eq!((all.width, all.height), (cell + GAP, 2 * cell + GAP));
     }
 
     #[test]
