@@ -1,5 +1,7 @@
 //! Whatever a user gets wrong at the start: one line of error that says what and where, nothing written.
 
+use std::process::Command;
+
 use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, gzip, idx, images};
 
 /// The parser of the command line refuses with this code, the program itself with 1.
@@ -105,6 +107,28 @@ fn batches_larger_than_the_data_are_one_batch() {
         .succeeds();
     }
     assert_eq!(at.metrics("whole"), at.metrics("more"));
+    at.train(&format!(
+        "{TINY} --epochs 1 --batch-size 18446744073709551615 --devices 0,0 --output shared"
+    ))
+    .succeeds();
+    // Of noise there is no end.
+    at.train("energy --batch-size 18446744073709551615 --output energy")
+        .fails(1, &["--batch-size", "at most 1000000"]);
+    assert!(!at.path("energy").exists());
+}
+
+/// They may never end.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_no_configuration() {
+    let at = Place::new();
+    let pipe = Command::new("mkfifo").arg(at.path("pipe")).status();
+    assert!(pipe.unwrap().success());
+    for file in ["pipe", "/dev/zero"] {
+        at.train(&format!("--config {file} --output run"))
+            .fails(1, &[file, "a pipe or a device"]);
+    }
+    assert!(!at.path("run").exists());
 }
 
 #[test]

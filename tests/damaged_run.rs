@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use end_to_end::{Place, TINY, images, program};
+use end_to_end::{Place, TINY, images, number, program};
 
 /// Uses the run in ways that need the damaged file; each must refuse and change nothing.
 #[track_caller]
@@ -353,6 +353,32 @@ fn weights_that_are_no_numbers() {
         ],
     );
     at.train("evaluate run --samples 2 --epoch 1").succeeds();
+    refused(
+        &at,
+        &[SAMPLE],
+        &["run/checkpoint/2/model.bpk", "not all finite"],
+    );
+}
+
+/// A run that was whole after two epochs and went on to four, and of which `model.bpk` is all that is left: it is of the epoch that
+/// `summary.json` says, whatever came after.
+#[test]
+fn weights_without_checkpoints_are_those_of_their_epoch() {
+    let at = Place::with_run("");
+    let kept = ["model.bpk", "summary.json"].map(|name| (name, at.bytes(&format!("run/{name}"))));
+    at.train("--resume run --epochs 4").succeeds();
+    let elbo = at.numbers("run/metrics.csv", "valid_elbo");
+    assert!(elbo[3] > elbo[1], "{elbo:?}");
+    std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    for (name, bytes) in kept {
+        at.write(&format!("run/{name}"), bytes);
+    }
+    let row = at.evaluated("run --samples 2");
+    assert_eq!(number(&row, "epoch"), 2.0);
+    at.train("report run --output report").succeeds();
+    assert_eq!(at.column("report/table.csv", "best_epoch"), ["2"]);
+    let nll = number(&row, "nll").to_string();
+    assert!(at.text("report/table.csv").contains(&nll), "{nll}");
 }
 
 /// A link to another disk, say.

@@ -613,4 +613,60 @@ fn weights_that_are_no_numbers_have_no_divergence() {
     at.train(&format!("evaluate run --samples 1000 --epoch {best}"))
         .fails(1, &words);
     assert!(!at.path("run/evaluations.csv").exists());
+    // Nor can anything be drawn with them.
+    for epoch in at.saved("run") {
+        at.spoil(&format!("run/checkpoint/{epoch}"));
+    }
+    for flags in ["", " --count 2", " --count 2 --output points"] {
+        at.train(&format!("sample run{flags}"))
+            .fails(1, &["weights", "model.bpk", "not all finite"]);
+    }
+    assert!(!at.path("points").exists());
+}
+
+/// A fit that is killed when it has said how it ended, and before it is drawn, has the picture of what it came to all the same.
+#[test]
+fn a_fit_that_was_killed_at_its_end_is_drawn() {
+    let at = Place::new();
+    let fits = "energy --energy u1 --layers 1 --restarts 2";
+    at.train(&format!("{fits} --epochs 2 --output whole"))
+        .succeeds();
+    at.train(&format!("{fits} --epochs 1 --output run"))
+        .succeeds();
+    let mut running = at.start("energy --resume run --epochs 2");
+    running.wait_for("best epoch");
+    running.kill();
+    at.train("energy --resume run --epochs 2").succeeds();
+    for seed in ["seed-0", "seed-1"] {
+        for name in ["energy.png", "model.safetensors"] {
+            let [a, b] = ["run", "whole"].map(|run| at.bytes(&format!("{run}/{seed}/{name}")));
+            assert!(a == b, "{seed}/{name}");
+        }
+    }
+}
+
+/// A q that lies beside its target has one or two samples that weigh more than all others, whose deviation says nothing of how far
+/// off their mean is.
+#[test]
+fn few_samples_that_weigh_all_have_no_evidence() {
+    let at = Place::new();
+    at.train(
+        "energy --energy u3 --layers 4 --epochs 1 --seed 9 --anneal none --lr 14 --output run",
+    )
+    .succeeds();
+    let told = at.train("evaluate run --samples 1000").succeeds().stdout;
+    assert!(
+        told.contains("n/a            by importance sampling, "),
+        "{told}"
+    );
+    assert_eq!(
+        at.column("run/evaluations.csv", "log_z_by_importance"),
+        [""]
+    );
+    assert_eq!(
+        at.column("run/evaluations.csv", "log_z_by_importance_se"),
+        [""]
+    );
+    let shares = at.numbers("run/evaluations.csv", "effective_share");
+    assert!(shares[0] < 0.1, "{shares:?}");
 }

@@ -21,6 +21,16 @@ fn the_ends_are_what_evaluate_says() {
     for (excess, nll_here) in excess.iter().zip(&nll) {
         assert!((excess - (nll_here - nll[2])).abs() < 1e-9);
     }
+    // Paired by image, as `evaluate` has the gap; of the last to itself there is none.
+    let errors = at.numbers(FILE, "excess_se");
+    assert!(
+        (errors[0] - number(&evaluated, "gap_se")).abs() < 1e-4,
+        "{errors:?}, {evaluated}"
+    );
+    assert!(
+        errors[0] > errors[1] && errors[1] > 0.0 && errors[2] == 0.0,
+        "{errors:?}"
+    );
     let draw = at.column(FILE, "draw");
     assert!(draw.iter().all(|draw| *draw == evaluated["draw"]));
 }

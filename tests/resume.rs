@@ -316,7 +316,7 @@ fn a_run_folder_that_is_deleted_meanwhile() {
 
 /// Killed again and again, at whatever it is doing then.
 #[test]
-fn a_power_cut_costs_no_more_than_the_epoch() {
+fn kills_cost_no_more_than_the_epoch() {
     let at = Place::new();
     let mut arguments = format!("{TINY} --epochs 1000000 --output run");
     let mut saved = 0;
@@ -335,6 +335,34 @@ fn a_power_cut_costs_no_more_than_the_epoch() {
     at.train(&format!("{TINY} --epochs {epochs} --output whole"))
         .succeeds();
     assert_same(&at, "run", "whole");
+}
+
+/// At the same step and by the same numbers, also where no session lasts as long as what the watch looks back on.
+#[test]
+fn a_training_that_diverges_does_so_however_it_was_interrupted() {
+    let at = Place::new();
+    let flags = format!("{TINY} --optimizer rmsprop --lr 0.05");
+    let why = |said: &str| {
+        let (_, how) = said.split_once("it diverged at ").expect("why");
+        how.split_once("; the checkpoint")
+            .expect("what is left")
+            .0
+            .to_owned()
+    };
+    let whole = at.train(&format!("{flags} --epochs 30 --output whole"));
+    whole.fails(1, &["diverged at", "the ELBO fell from"]);
+    let saved = last_epoch(&at, "whole");
+    assert!(saved > 2, "{saved}: too soon to be interrupted before");
+    at.train(&format!("{flags} --epochs 1 --output run"))
+        .succeeds();
+    for epochs in 2..=saved {
+        // Perhaps with a warning of how far it has fallen.
+        let resumed = at.train(&format!("--resume run --epochs {epochs}"));
+        assert_eq!(resumed.code, Some(0), "{resumed:#?}");
+    }
+    let again = at.train("--resume run --epochs 30");
+    again.fails(1, &["diverged at"]);
+    assert_eq!(why(&again.stderr), why(&whole.stderr));
 }
 
 /// The rate falls from epoch to epoch: it must go on where it was, and the clipping too.

@@ -88,10 +88,22 @@ fn so_do_other_kinds_of_runs() {
             ))
             .succeeds();
         }
-        let [a, b] =
-            ["run", "other"].map(|run| at.numbers(&format!("{run}/metrics.csv"), "gradient_norm"));
-        for (a, b) in a.iter().zip(&b) {
-            assert!((a - b).abs() < 1e-2 * a, "{kind}: {a}, {b}");
+        let score = if kind.starts_with("density") {
+            "log_likelihood"
+        } else {
+            "elbo"
+        };
+        for column in [
+            "gradient_norm",
+            &format!("train_{score}"),
+            &format!("valid_{score}"),
+        ] {
+            let [a, b] =
+                ["run", "other"].map(|run| at.numbers(&format!("{run}/metrics.csv"), column));
+            assert_eq!(a.len(), 2);
+            for (a, b) in a.iter().zip(&b) {
+                assert!((a - b).abs() < 1e-2 * a.abs(), "{kind}, {column}: {a}, {b}");
+            }
         }
     }
 }

@@ -84,17 +84,24 @@ fn eighty_layers_do_not_explode() {
 /// Its explosion falls into the first steps, which are judged mildly: whoever looks at the end alone is told nevertheless.
 #[test]
 fn a_run_that_ends_far_below_its_best_says_so() {
-    let at = place();
-    let run = at.train("--optimizer rmsprop --lr 0.01 --epochs 6 --output run");
-    if run.code == Some(0) {
-        let elbo = at.numbers("run/metrics.csv", "valid_elbo");
+    let at = Place::new();
+    // How far it falls is for rounding to say, and whether the last epoch is that far down: of several some are, and some not.
+    let mut fallen = 0;
+    for seed in 0..4 {
+        let run = at.train(&format!(
+            "--optimizer rmsprop --lr 0.01 --epochs 6 --seed {seed} --output run-{seed}"
+        ));
+        assert_eq!(run.code, Some(0), "{run:#?}");
+        let elbo = at.numbers(&format!("run-{seed}/metrics.csv"), "valid_elbo");
         let best = elbo.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         // Half of what there is to know of 64 pixels.
         let has_fallen = best - elbo[5] > 32.0 * std::f64::consts::LN_2;
         let said =
             run.stderr.contains("warning: training has diverged") && run.stderr.contains("--lr");
-        assert_eq!(said, has_fallen, "{run:#?}");
+        assert_eq!(said, has_fallen, "{elbo:?}, {run:#?}");
+        fallen += usize::from(has_fallen);
     }
+    assert!(fallen > 0, "none of these says anything");
 }
 
 /// At rates that nothing can hold: not one epoch of it is saved.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     backend::{Backend, BackendError, DeviceName},
     learn::{optimizer::OptimizerName, rate::Schedule},
+    run::disk,
     task::{Settings, TaskName},
 };
 
@@ -206,9 +207,9 @@ pub fn task(path: &Path) -> Result<TaskName> {
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path)
+    let text = disk::read(path)
         .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| no_configuration(path))
+    serde_json::from_slice(&text).with_context(|| no_configuration(path))
 }
 
 fn task_of(map: &Map<String, Value>, path: &Path) -> Result<TaskName> {

@@ -39,6 +39,9 @@ pub const DIM: usize = 2;
 /// Updates that count as an epoch, since there are no data that would say how long one is.
 const UPDATES: usize = 100;
 
+/// The most points of a step.
+const MOST_POINTS: usize = 1_000_000;
+
 /// Points by which epochs are compared.
 const VALID: usize = 5_000;
 
@@ -143,6 +146,11 @@ impl Task for EnergyTask {
 
     fn open(settings: EnergySettings) -> Result<Self> {
         settings.training.validate([1.0; 2])?;
+        ensure!(
+            settings.training.batch_size.get() <= MOST_POINTS,
+            "--batch-size {}: a step takes at most {MOST_POINTS} points",
+            settings.training.batch_size
+        );
         (settings.flow).validate(
             DIM,
             None,
@@ -191,7 +199,7 @@ impl Task for EnergyTask {
     fn dataset(&self, role: Role) -> Arc<dyn Dataset<usize>> {
         let batch_size = self.settings.training.batch_size.get();
         Arc::new(Numbers(match role {
-            Role::Train => UPDATES.saturating_mul(batch_size),
+            Role::Train => UPDATES * batch_size,
             Role::Valid => VALID,
         }))
     }

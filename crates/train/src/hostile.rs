@@ -33,6 +33,7 @@ use crate::{
         learner::Trainee,
         loader::{Batcher, Role, StepNumber},
         rate::{Rate, Schedule},
+        watch::Watch,
     },
     run::{
         RunDir,
@@ -518,7 +519,7 @@ fn schedules() {
 fn manifests() {
     let folder = tempfile::tempdir().unwrap();
     let settings = VaeSettings::default();
-    let run = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
+    let (run, _) = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
     let origin = Origin::of(&VaeTask::open(settings).unwrap());
     let history = History::load(&run.metrics_file(), MEASURED).unwrap();
     let history = Arc::new(Mutex::new(history));
@@ -531,7 +532,11 @@ fn manifests() {
         })
         .unwrap();
     checkpoint::prepare(&run).unwrap();
-    for part in PartFiles::new(&run, origin.clone(), history) {
+    let watch = || Watch::new(30.0, 100);
+    let seen = watch();
+    seen.see(-30.25, true);
+    seen.end(1);
+    for part in PartFiles::new(&run, origin.clone(), history, seen) {
         part.save(1, LrSchedulerRecord::new()).unwrap();
     }
     let manifest = run.checkpoint(1).join("manifest.json");
@@ -554,6 +559,7 @@ fn manifests() {
         for part in Part::ALL {
             let _ = checkpoint::read(&run, 1, part, &origin);
         }
+        let _ = checkpoint::watch_after(&run, 1, watch());
         64 * fs::metadata(&manifest).unwrap().len() as usize
     });
 }
@@ -563,7 +569,7 @@ fn manifests() {
 fn reported_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+    let (run, _) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
     let mut history = History::load(&run.metrics_file(), MEASURED).unwrap();
     for epoch in 1..4 {
         let elbo = -30.0 + epoch as f64;

@@ -118,11 +118,7 @@ impl<S: Settings> Plan<S> {
     pub fn begin(self) -> Result<(RunDir, Option<File>)> {
         match self.resumed {
             Some(resumed) => Ok(resumed),
-            None => {
-                let run = RunDir::create(self.output.as_deref(), &self.settings)?;
-                let lock = run.lock()?;
-                Ok((run, lock))
-            }
+            None => RunDir::create(self.output.as_deref(), &self.settings),
         }
     }
 }
@@ -236,13 +232,14 @@ impl<T: Task> Session<T> {
     fn train(&self, stop: &StopRequest) -> Result<Ending> {
         let path = self.run.path();
         let origin = Origin::of(&self.task);
-        let trainee = self.trainee();
+        let watch = self.watch()?;
+        let trainee = self.trainee(watch.clone());
         self.introduce(&trainee);
         if self.done > 0 {
             check_checkpoint(&self.run, &trainee, self.done, &origin, &self.task)?;
         }
         let [model_files, optim_files, scheduler_files] =
-            PartFiles::new(&self.run, origin, self.history.clone());
+            PartFiles::new(&self.run, origin, self.history.clone(), watch);
         let end_of_epoch = EndOfEpoch {
             stop: stop.clone(),
             records: model_files.reading(),
@@ -300,24 +297,22 @@ impl<T: Task> Session<T> {
     }
 
     /// The model that epoch 1 starts from.
-    fn trainee(&self) -> Trainee<T::Model> {
+    fn trainee(&self, watch: Watch) -> Trainee<T::Model> {
         let device = self.device().clone();
         device.seed(self.task.settings().training().seed);
         let device = device.autodiff();
         let (model, steps) = (self.task.model(&device), self.task.steps());
         Trainee::new(model, steps, &device)
             .after(self.done)
-            .watched(self.watch())
+            .watched(watch)
     }
 
     /// What knows of the epochs that are done.
-    fn watch(&self) -> Watch {
-        let devices = self.devices.len();
-        let watch = self.task.watch().on(devices);
-        let history = self.history.lock().expect("no panic while locked");
-        match history.best_in_training() {
-            Some(best) => watch.after(self.done * self.task.steps() * devices, best),
-            None => watch,
+    fn watch(&self) -> Result<Watch> {
+        let watch = self.task.watch().on(self.devices.len());
+        match self.done {
+            0 => Ok(watch),
+            done => checkpoint::watch_after(&self.run, done, watch),
         }
     }
 
@@ -492,45 +487,4 @@ fn check_checkpoint<T: Task>(
     pack::check_optimizer(optimizer, model).map_err(|_| damaged(&file))?;
     let (file, scheduler) = read(Part::Scheduler)?;
     pack::check_scheduler(scheduler).map_err(|_| damaged(&file))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        run::history::EpochRow,
-        vae::{MEASURED, VaeSettings, VaeTask},
-    };
-
-    /// At which step a score that is lost from the first one on is noticed.
-    fn notices(done: usize, devices: usize) -> Option<usize> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run");
-        let settings = VaeSettings::default();
-        let run = RunDir::create(Some(&path), &settings).unwrap();
-        let mut history = History::load(&run.metrics_file(), MEASURED).unwrap();
-        for epoch in 1..=done {
-            let mut row = EpochRow::empty(MEASURED);
-            (row.epoch, row.train[0]) = (epoch, -30.0);
-            history.push(row).unwrap();
-        }
-        let session = Session {
-            run,
-            _lock: None,
-            task: VaeTask::open(settings).unwrap(),
-            devices: vec![Device::flex(); devices],
-            done,
-            history: Arc::new(Mutex::new(history)),
-        };
-        let watch = session.watch();
-        (0..1000).find(|_| watch.see(-1000.0, true).is_some())
-    }
-
-    /// The first hundred steps of a training are judged mildly, and of the digits an epoch has thirteen.
-    #[test]
-    fn a_resumed_training_is_watched_from_where_it_was() {
-        assert_eq!(notices(0, 1), None);
-        assert_eq!(notices(3, 1), Some(100 - 39));
-        assert_eq!(notices(3, 2), Some(2 * (100 - 39)));
-    }
 }

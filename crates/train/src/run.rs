@@ -49,11 +49,23 @@ use crate::{
     terminal::warn,
 };
 use checkpoint::{Origin, Sum};
-use disk::{check_kind, read, replace_by, sync};
+use disk::{check_kind, create_folders, read, replace_by, sync};
 use history::{EpochRow, History};
 
 /// What the names of the folders of fits begin with, before the seed.
 const SEED: &str = "seed-";
+
+/// Held while a training writes.
+const LOCK: &str = "lock";
+
+/// What none but a training writes, beside the checkpoints and the metrics.
+const TRAINED: [&str; 5] = [
+    "config.json",
+    "curves.svg",
+    "model.bpk",
+    "model.safetensors",
+    "summary.json",
+];
 
 /// The file of `train evaluate`.
 pub const EVALUATIONS: &str = "evaluations.csv";
@@ -85,27 +97,32 @@ pub struct Summary {
 }
 
 impl RunDir {
-    /// A new folder for a run with these settings: `output`, or the first free of `runs/NAME-1`, `-2`, …
+    /// A new folder for a run with these settings, `output`, or the first free of `runs/NAME-1`, `-2`, …; and its
+    /// [lock](Self::lock).
     ///
     /// # Errors
     ///
-    /// When the folder exists or cannot be written.
-    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<Self> {
+    /// When the folder exists or cannot be written, or another process begins there.
+    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<(Self, Option<File>)> {
+        let exists = |path: &Path| {
+            let path = path.display();
+            anyhow!(
+                "the run folder {path} exists: continue it with --resume {path}, or name another one with --output"
+            )
+        };
         let path = match output {
             Some(path) => {
                 if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent).with_context(|| {
+                    create_folders(parent).with_context(|| {
                         format!("cannot create the folder {}", parent.display())
                     })?;
                 }
                 match fs::create_dir(path) {
                     // What a process left that was killed before its first word.
-                    Err(_) if is_empty(path) => {}
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
-                        "the run folder {path} exists: continue it with --resume {path}, or name \
-                         another one with --output",
-                        path = path.display()
-                    ),
+                    Err(_) if is_blank(path) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        return Err(exists(path));
+                    }
                     created => created.with_context(|| {
                         format!("cannot create the run folder {}", path.display())
                     })?,
@@ -115,10 +132,13 @@ impl RunDir {
             None => first_free(Path::new("runs"), &settings.short_name())?,
         };
         let run = Self { path };
+        let lock = run.lock()?;
+        // Another process may have begun before this one had the lock, and be done already.
+        ensure!(is_blank(&run.path), exists(&run.path));
         run.save_settings(settings)?;
         sync(run.path.parent().unwrap_or(&run.path))
             .with_context(|| format!("cannot write {}", run.path.display()))?;
-        Ok(run)
+        Ok((run, lock))
     }
 
     /// The run in `path`.
@@ -172,7 +192,8 @@ impl RunDir {
         Ok(settings)
     }
 
-    /// The settings and the metrics of the run, for those who read no weights, which know what they were trained with.
+    /// The settings of the run and the metrics of the epochs that it has done, for those who read no weights, which know what
+    /// they were trained with.
     ///
     /// # Errors
     ///
@@ -181,13 +202,20 @@ impl RunDir {
         // Before the metrics, which have the row of an epoch when its checkpoint comes.
         let epochs = self.checkpoints();
         let settings: S = self.settings()?;
-        let history = History::load(&self.metrics_file(), measured)?;
+        let mut history = History::load(&self.metrics_file(), measured)?;
         checkpoint::check_settings(self, &epochs, &settings)?;
         checkpoint::check_metrics(self, &epochs, &history)?;
-        if let Some(summary) = self.summary()? {
+        let summary = self.summary()?;
+        if let Some(summary) = &summary {
             Origin::check_settings(&settings, &summary.origin).with_context(|| {
                 format!("the summary.json of {} does not fit", self.path.display())
             })?;
+        }
+        // A row comes before its checkpoint; and of a run that went on, and whose checkpoints were removed, there are rows that
+        // nothing is left of.
+        let done = (epochs.last().copied()).or(summary.map(|summary| summary.epochs));
+        if let Some(done) = done {
+            history.truncate(done);
         }
         Ok((settings, history))
     }
@@ -278,11 +306,14 @@ impl RunDir {
     ///
     /// When one is at it, or the folder cannot be written.
     pub fn lock(&self) -> Result<Option<File>> {
-        let path = self.path.join("lock");
+        let path = self.path.join(LOCK);
         let file = open_lock(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => {
+                self.clear_halves();
+                Ok(Some(file))
+            }
             Err(TryLockError::WouldBlock) => bail!(
                 "another process trains in {}: wait for its end, or stop it",
                 self.path.display()
@@ -293,6 +324,24 @@ impl RunDir {
                     path.display()
                 ));
                 Ok(None)
+            }
+        }
+    }
+
+    /// Deletes halves of what none but a training writes, which one that was killed has left.
+    fn clear_halves(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let half = name.strip_suffix(".part");
+            let is_ours =
+                half.and_then(|half| half.rsplit_once('.'))
+                    .is_some_and(|(whole, process)| {
+                        TRAINED.contains(&whole) && process.parse::<u32>().is_ok()
+                    });
+            if is_ours {
+                // One that stays does no harm.
+                let _ = fs::remove_file(entry.path());
             }
         }
     }
@@ -438,16 +487,19 @@ impl RunDir {
         !self.checkpoints().is_empty() || self.model_file().is_file()
     }
 
-    /// The row of the metrics of the epoch that is best by validation, of those that there are checkpoints of; of all, where
-    /// there are none.
+    /// The row of the metrics of the epoch that is best by validation, of those that there are checkpoints of; where there are
+    /// none, of that whose weights `summary.json` says are left, or of all.
     ///
     /// # Errors
     ///
-    /// When the metrics are damaged.
+    /// When the metrics or `summary.json` are damaged.
     pub fn best_row(&self, measured: &'static Measured) -> Result<Option<EpochRow>> {
-        let saved = self.checkpoints();
+        let mut left = self.checkpoints();
+        if left.is_empty() {
+            left.extend(self.summary()?.map(|summary| summary.best_epoch));
+        }
         let history = History::load(&self.metrics_file(), measured)?;
-        Ok(history.best_of(|epoch| saved.is_empty() || saved.contains(&epoch)))
+        Ok(history.best_of(|epoch| left.is_empty() || left.contains(&epoch)))
     }
 
     /// The row of the metrics of the epoch whose weights are taken.
@@ -552,13 +604,15 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Whether it is a folder with nothing in it, but perhaps the half of a configuration.
-fn is_empty(path: &Path) -> bool {
-    let half = |entry: io::Result<fs::DirEntry>| {
+/// Whether it is a folder with nothing in it, but perhaps a lock and the half of a configuration.
+fn is_blank(path: &Path) -> bool {
+    let is_left = |entry: io::Result<fs::DirEntry>| {
         let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        name.is_ok_and(|name| name.starts_with("config.json.") && name.ends_with(".part"))
+        name.is_ok_and(|name| {
+            name == LOCK || name.starts_with("config.json.") && name.ends_with(".part")
+        })
     };
-    fs::read_dir(path).is_ok_and(|mut names| names.all(half))
+    fs::read_dir(path).is_ok_and(|mut names| names.all(is_left))
 }
 
 /// The first of `name-1`, `name-2`, … that is not there yet, created.
@@ -573,7 +627,7 @@ pub fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
             parent.display()
         )
     };
-    fs::create_dir_all(parent).with_context(failed)?;
+    create_folders(parent).with_context(failed)?;
     let mut number = 1_u64;
     loop {
         let path = parent.join(format!("{name}-{number}"));
@@ -611,7 +665,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("run");
         let create = || RunDir::create(Some(&folder), &VaeSettings::default());
-        for names in [&[][..], &["config.json.123.part"]] {
+        for names in [&[][..], &["config.json.123.part"], &["lock"]] {
             fs::create_dir(&folder).unwrap();
             for name in names {
                 fs::write(folder.join(name), "{").unwrap();
@@ -625,6 +679,7 @@ mod tests {
             &["config.json.old"],
             &[half, "notes"],
             &["metrics.csv"],
+            &["lock", "metrics.csv"],
         ] {
             fs::create_dir(&folder).unwrap();
             for name in names {
@@ -647,7 +702,7 @@ mod tests {
     #[test]
     fn what_has_no_name_of_a_checkpoint_does_not_count() {
         let parent = tempfile::tempdir().unwrap();
-        let run =
+        let (run, _) =
             RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         assert!(run.checkpoints().is_empty());
         for name in ["10", "9", "11.part", "012", "+13", "best"] {
@@ -659,13 +714,53 @@ mod tests {
     #[test]
     fn two_cannot_train_in_one_folder() {
         let parent = tempfile::tempdir().unwrap();
-        let run =
+        let (run, _) =
             RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         let lock = run.lock().unwrap();
         let error = run.lock().unwrap_err().to_string();
         assert!(error.contains("another process"), "{error}");
         drop(lock);
         run.lock().unwrap();
+    }
+
+    /// Whoever is second has not written over the configuration of the first.
+    #[test]
+    fn two_cannot_begin_in_one_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = parent.path().join(round.to_string());
+            let begin = |seed: u64| {
+                let mut settings = VaeSettings::default();
+                settings.training.seed = seed;
+                RunDir::create(Some(&path), &settings).map(|begun| (seed, begun))
+            };
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let threads = [1, 2, 3].map(|seed| scope.spawn(move || begin(seed)));
+                threads.map(|thread| thread.join().unwrap()).into()
+            });
+            let mut begun = all.into_iter().flatten();
+            let (seed, (run, _lock)) = begun.next().expect("one of them");
+            assert!(begun.next().is_none());
+            let settings: VaeSettings = run.settings().unwrap();
+            assert_eq!(settings.training.seed, seed);
+        }
+    }
+
+    /// Of another process, of an earlier one, and of nobody.
+    #[test]
+    fn halves_that_a_training_left_are_deleted() {
+        let parent = tempfile::tempdir().unwrap();
+        let (run, lock) =
+            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
+        drop(lock);
+        let names = ["model.bpk.12.part", "summary.json.7.part"];
+        let others = ["samples.png.12.part", "model.bpk.mine.part", "model.bpk.12"];
+        for name in names.iter().chain(&others) {
+            fs::write(run.path().join(name), "half").unwrap();
+        }
+        let _lock = run.lock().unwrap();
+        assert!(names.iter().all(|name| !run.path().join(name).exists()));
+        assert!(others.iter().all(|name| run.path().join(name).exists()));
     }
 
     /// Of the seeds 3 to 7 one is there.
@@ -677,7 +772,7 @@ mod tests {
             ..EnergySettings::default()
         };
         settings.training.seed = 3;
-        let run = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
+        let (run, _) = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
         RunDir::create(Some(&run.of_seed(4)), &settings.of_seed(4)).unwrap();
         let mut fits = run.fits::<EnergySettings>().unwrap();
         let missing = fits.pop().unwrap().unwrap_err().to_string();
@@ -695,8 +790,8 @@ mod tests {
             restarts: 2.try_into().unwrap(),
             ..EnergySettings::default()
         };
-        let run = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
-        let fit = RunDir::create(Some(&run.of_seed(1)), &settings.of_seed(1)).unwrap();
+        let (run, _) = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
+        let (fit, _) = RunDir::create(Some(&run.of_seed(1)), &settings.of_seed(1)).unwrap();
         run.settings::<EnergySettings>().unwrap();
         fit.settings::<EnergySettings>().unwrap();
         run.save_settings(&settings.of_seed(1)).unwrap();
@@ -720,7 +815,7 @@ mod tests {
     #[test]
     fn rows_of_other_columns_are_kept_and_not_mixed() {
         let parent = tempfile::tempdir().unwrap();
-        let run =
+        let (run, _) =
             RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
         let (elbo, split) = (-1.5, "test");

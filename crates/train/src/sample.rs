@@ -12,7 +12,7 @@ use crate::{
     cli::SampleArgs,
     density, energy,
     evaluation::refuse,
-    run::{RunDir, disk::replace_with, trained::Trained},
+    run::{RunDir, disk::create_with, trained::Trained},
     task::{Task, TaskName},
     vae::VaeTask,
 };
@@ -26,6 +26,7 @@ pub fn run(args: &SampleArgs) -> Result<()> {
         TaskName::Vae => {
             refuse(TaskName::Vae, &args.of_numbers())?;
             let trained = Trained::load(&run, args.place.apply(run.settings()?))?;
+            trained.check_weights()?;
             VaeTask::draw(&run, &trained)
         }
         TaskName::Density => density::sample::run(args, &run),
@@ -56,7 +57,7 @@ pub fn write_csv(
         "{shown} exists: name a new file with --output"
     );
     let part = path.with_added_extension(format!("{}.part", process::id()));
-    replace_with(&part, path, |file| write(file, header, rows))
+    create_with(&part, path, |file| write(file, header, rows))
         .with_context(|| format!("cannot write {shown}"))
 }
 
@@ -70,7 +71,12 @@ fn write(
         writer.write_record(header)?;
     }
     for row in rows {
-        writer.serialize(row?)?;
+        let row = row?;
+        ensure!(
+            row.iter().all(|number| number.is_finite()),
+            "a sample is not finite: training had diverged, or its numbers are too large for single precision"
+        );
+        writer.serialize(row)?;
     }
     Ok(writer.flush()?)
 }

@@ -22,6 +22,7 @@ use crate::{
 pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
     let settings = args.place.apply_to_points(run.settings()?);
     let trained = Trained::<DensityTask>::load(run, settings)?;
+    trained.check_weights()?;
     let Some(count) = args.count else {
         refuse(TaskName::Density, &args.of_a_count())?;
         return draw(run, &trained);

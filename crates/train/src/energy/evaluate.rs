@@ -26,6 +26,12 @@ const SAMPLES: usize = 100_000;
 /// Points that are computed at once.
 pub const AT_ONCE: usize = 10_000;
 
+/// What is known of each is kept: a million take 17 megabytes.
+const MOST: usize = 100_000_000;
+
+/// Samples of the target that importance samples are to be worth, in all, if an error to first order is to say how far off they are.
+const EFFECTIVE: f64 = 100.0;
+
 /// Cells on a side of the grid on which the density is integrated.
 const SIDE: usize = 500;
 
@@ -52,9 +58,9 @@ pub struct Row {
     pub kl_on_grid: Option<f64>,
     /// How much of q the grid holds.
     pub mass_on_grid: f64,
-    /// ln Z by importance sampling from q.
-    pub log_z_by_importance: f64,
-    pub log_z_by_importance_se: f64,
+    /// ln Z by importance sampling from q; none where the samples are worth too few.
+    pub log_z_by_importance: Option<f64>,
+    pub log_z_by_importance_se: Option<f64>,
     /// As importance samples: they are worth this share of as many samples of the target itself.
     pub effective_share: f64,
     pub backend: Backend,
@@ -95,6 +101,10 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
         samples > 1,
         "--samples 1: a standard error takes two samples at least"
     );
+    ensure!(
+        samples <= MOST,
+        "--samples {samples}: the weights of at most {MOST} samples are kept"
+    );
     let started = Instant::now();
     let settings = trained.task.settings();
     let q = trained.model.distribution();
@@ -124,6 +134,7 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
     );
     let elbo = Mean::of(&log_weights);
     let importance = Importance::of(&log_weights);
+    let says = importance.effective_share * samples as f64 >= EFFECTIVE;
     let log_z = settings.energy.log_z();
     let on_grid = on_grid(trained, log_z)?;
     ensure!(
@@ -150,8 +161,8 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
         kl_se: elbo.standard_error,
         kl_on_grid: is_check.then_some(on_grid.kl),
         mass_on_grid: on_grid.mass,
-        log_z_by_importance: importance.log_mean,
-        log_z_by_importance_se: importance.standard_error,
+        log_z_by_importance: says.then_some(importance.log_mean),
+        log_z_by_importance_se: says.then_some(importance.standard_error),
         effective_share: importance.effective_share,
         backend: settings.training.backend,
         seconds: started.elapsed().as_secs_f64(),
@@ -248,12 +259,16 @@ impl Importance {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let epoch = self.epoch.map_or("?".into(), |epoch| epoch.to_string());
+        let by_importance = match (self.log_z_by_importance, self.log_z_by_importance_se) {
+            (Some(log_z), Some(se)) => format!("{log_z:9.4} ± {se:.4}"),
+            _ => format!("{:>9}         ", "n/a"),
+        };
         write!(
             f,
             "energy {}, epoch {epoch}, {} samples, noise seed {}, on {}, in {:.1} s; nats ± standard error\n\
              ELBO            {:9.4} ± {:.4}\n\
              ln Z            {:9.4}            by quadrature\n\
-             ln Z            {:9.4} ± {:.4}   by importance sampling, {:.1} % effective\n\
+             ln Z            {}   by importance sampling, {:.1} % effective\n\
              KL(q||p)        {:9.4} ± {:.4}   ln Z - ELBO\n\
              KL(q||p)        {:>9}            on a grid that holds {:.4} of q, and all of p",
             self.energy,
@@ -264,8 +279,7 @@ impl fmt::Display for Row {
             self.elbo,
             self.elbo_se,
             self.log_z,
-            self.log_z_by_importance,
-            self.log_z_by_importance_se,
+            by_importance,
             100.0 * self.effective_share,
             self.kl,
             self.kl_se,

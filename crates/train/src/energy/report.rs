@@ -319,14 +319,14 @@ mod tests {
             kl_se: 0.125,
             kl_on_grid: Some(2.0 * kl),
             mass_on_grid: 1.0,
-            log_z_by_importance: 1.5,
-            log_z_by_importance_se: 0.5,
+            log_z_by_importance: Some(1.5),
+            log_z_by_importance_se: Some(0.5),
             effective_share: 0.75,
             backend: settings.training.backend,
             seconds: 1.0,
         });
         Fit {
-            run: RunDir::create(Some(&path), &settings).unwrap(),
+            run: RunDir::create(Some(&path), &settings).unwrap().0,
             path,
             settings,
             row,

@@ -1,7 +1,7 @@
 //! Fits of one energy with several seeds, a run folder each in the run's: the reverse KL has bad optima, and which a fit ends
 //! in is for its seed to say.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
@@ -58,6 +58,8 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
         if is_whole(&path, &fit)? {
             continue;
         }
+        // What an earlier, shorter training has drawn is no picture of what is made now.
+        let _ = fs::remove_file(path.join(PICTURE));
         let ended = match stop.is_asked() {
             true => Ok(Ending::Stopped),
             false => Plan::at(path, fit).and_then(|plan| learn::run::<EnergyTask>(plan, &stop)),

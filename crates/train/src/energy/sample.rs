@@ -34,6 +34,7 @@ pub fn run(args: &SampleArgs, run: RunDir) -> Result<()> {
         settings
     };
     let (run, trained) = Trained::<EnergyTask>::of_best_fit(run, None, here)?;
+    trained.check_weights()?;
     let Some(count) = args.count else {
         refuse(TaskName::Energy, &args.of_a_count())?;
         return draw(&run, &trained);

@@ -223,15 +223,15 @@ impl ItemLazy for StepOutput {
         if !gradient_norm.is_finite() {
             return Err(self.diverged("the gradient before is not finite", gradient_norm));
         }
-        if let Some(divergence) = self
-            .watch
-            .as_ref()
-            .and_then(|watch| watch.see(terms[0], self.maximised))
-        {
-            let Divergence { best, now } = divergence;
-            let name = self.measured.terms[0].name;
-            let how = format!("the {name} fell from {best:.1} to {now:.1} nats");
-            return Err(self.diverged(&how, gradient_norm));
+        if let Some(watch) = &self.watch {
+            if let Some(Divergence { best, now }) = watch.see(terms[0], self.maximised) {
+                let name = self.measured.terms[0].name;
+                let how = format!("the {name} fell from {best:.1} to {now:.1} nats");
+                return Err(self.diverged(&how, gradient_norm));
+            }
+            if self.at.step == self.at.steps {
+                watch.end(self.at.epoch);
+            }
         }
         Ok(Self {
             means: Means {

@@ -109,8 +109,8 @@ pub struct EpochLoader<B: Batcher> {
 }
 
 impl<B: Batcher> EpochLoader<B> {
-    /// A loader of all items of `dataset`, in batches of `batch_size` (the last one of an epoch has what remains) onto
-    /// `device`; `first_epoch` is 1, or more after a restart.
+    /// A loader of all items of `dataset`, in batches of `batch_size` (the last one of an epoch has what remains), or in one of
+    /// all where there are fewer, onto `device`; `first_epoch` is 1, or more after a restart.
     pub fn new(
         dataset: Arc<dyn Dataset<B::Item>>,
         batcher: B,
@@ -120,13 +120,14 @@ impl<B: Batcher> EpochLoader<B> {
         first_epoch: usize,
         device: Device,
     ) -> Self {
+        let all = NonZeroUsize::new(dataset.len()).unwrap_or(NonZeroUsize::MIN);
         Self {
             devices: 1,
             part: None,
             dataset,
             batcher,
             role,
-            batch_size,
+            batch_size: batch_size.min(all),
             seed,
             device,
             next_epoch: first_epoch.into(),

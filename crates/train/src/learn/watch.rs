@@ -1,6 +1,9 @@
 //! Notices a training that loses what it had learned.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 /// How many steps, and how many items, the mean that is watched reaches back at least: one odd batch, or a row of odd
 /// items in small ones, is no divergence.
@@ -30,9 +33,19 @@ struct State {
     horizon: f64,
     /// Steps until it is judged by its range.
     first: usize,
+    seen: Seen,
+    /// What had been seen by the end of the last epochs.
+    ended: BTreeMap<usize, Seen>,
+}
+
+/// What a watch knows of the steps so far.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
     best: Option<f64>,
-    steps: usize,
     mean: f64,
+    /// Scores of a device each, of this many devices.
+    steps: usize,
+    devices: usize,
 }
 
 /// A training that has diverged, in nats per item.
@@ -51,9 +64,13 @@ impl Watch {
             range,
             horizon,
             first: 5 * horizon as usize,
-            best: None,
-            steps: 0,
-            mean: 0.0,
+            seen: Seen {
+                best: None,
+                mean: 0.0,
+                steps: 0,
+                devices: 1,
+            },
+            ended: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -65,19 +82,53 @@ impl Watch {
         let mut state = self.state.lock().expect("no panic while locked");
         state.horizon *= devices as f64;
         state.first *= devices;
+        state.seen.devices = devices;
         drop(state);
         self
     }
 
-    /// For a training that goes on after `updates` (as it counts them), whose best epoch had the score `best` in training.
-    pub fn after(self, updates: usize, best: f64) -> Self {
+    /// For a training that goes on after the epoch that had this [`line`](Self::line), perhaps on another number of devices;
+    /// none if it is no such line.
+    pub fn after(self, line: &str) -> Option<Self> {
+        let numbers: Vec<&str> = line.split(',').collect();
+        let [best, mean, steps, devices] = numbers[..] else {
+            return None;
+        };
+        let [best, mean] = [best.parse().ok()?, mean.parse::<f64>().ok()?];
+        let [steps, devices] = [steps.parse().ok()?, devices.parse::<usize>().ok()?];
         let mut state = self.state.lock().expect("no panic while locked");
-        // Not before there is a mean again.
-        let horizon = state.horizon as usize;
-        state.first = state.first.saturating_sub(updates).max(horizon);
-        state.best = Some(best);
+        let now = state.seen.devices;
+        state.seen = Seen {
+            best: Some(best),
+            mean,
+            steps: usize::checked_mul(steps, now)?.checked_div(devices)?,
+            devices: now,
+        };
         drop(state);
-        self
+        Some(self)
+    }
+
+    /// Remembers what has been seen for the [`line`](Self::line) of this epoch.
+    pub fn end(&self, epoch: usize) {
+        let mut state = self.state.lock().expect("no panic while locked");
+        let seen = state.seen;
+        state.ended.insert(epoch, seen);
+        // Its checkpoint is saved while the next epoch is trained at the latest.
+        if state.ended.len() > 2 {
+            state.ended.pop_first();
+        }
+    }
+
+    /// What had been seen by the end of an epoch, to the last digit; none if it saw none of that one.
+    pub fn line(&self, epoch: usize) -> Option<String> {
+        let state = self.state.lock().expect("no panic while locked");
+        let Seen {
+            best,
+            mean,
+            steps,
+            devices,
+        } = *state.ended.get(&epoch)?;
+        Some(format!("{},{mean},{steps},{devices}", best?))
     }
 
     /// Whether a training has lost what it had learned, by the scores of whole epochs.
@@ -88,17 +139,18 @@ impl Watch {
     /// Takes note of a step's score, which is `maximised` or not, and tells whether training has diverged.
     pub fn see(&self, score: f64, maximised: bool) -> Option<Divergence> {
         let mut state = self.state.lock().expect("no panic while locked");
-        state.steps += 1;
-        let mildly = !maximised || state.steps <= state.first;
-        let score = match state.best {
+        state.seen.steps += 1;
+        let mildly = !maximised || state.seen.steps <= state.first;
+        let score = match state.seen.best {
             Some(best) if !mildly => score.max(best - DEEPEST * state.range),
             _ => score,
         };
         // Of all steps at first, so that nothing has to be known beforehand.
-        state.mean += (score - state.mean) / state.horizon.min(state.steps as f64);
-        let now = state.mean;
-        let best = state.best.unwrap_or(now);
-        state.best = Some(if mildly { best } else { best.max(now) });
+        let reach = state.horizon.min(state.seen.steps as f64);
+        state.seen.mean += (score - state.seen.mean) / reach;
+        let now = state.seen.mean;
+        let best = state.seen.best.unwrap_or(now);
+        state.seen.best = Some(if mildly { best } else { best.max(now) });
         let range = if mildly {
             MILD * state.range
         } else {
@@ -206,9 +258,57 @@ mod tests {
                 .0,
             1
         );
-        // Not before there is a mean.
-        let resumed = Watch::new(bernoulli(784), 100).after(10_000, -100.0);
-        assert_eq!(first(&resumed, [-400.0; 100]).unwrap().0, 20);
+    }
+
+    /// An epoch of seven steps at a time, each watched by another watch, from early losses that are judged mildly on to the one that
+    /// is too much; and on two devices after one.
+    #[test]
+    fn a_resumed_training_is_watched_as_one_that_went_on() {
+        let scores = (0..220).map(|t| {
+            let noise = 40.0 * f64::from(t * 7919 % 13 - 6) / 6.7;
+            let level = match t {
+                0..90 => -540.0 - f64::from(t),
+                90..180 => -110.3,
+                _ => -500.1,
+            };
+            level + noise
+        });
+        let whole = Watch::new(bernoulli(784), 100);
+        let mut part = Watch::new(bernoulli(784), 100);
+        let mut noticed = None;
+        for (t, score) in scores.enumerate() {
+            let seen = whole.see(score, t >= 10);
+            assert_eq!(part.see(score, t >= 10), seen, "{t}");
+            noticed = noticed.or(seen.map(|_| t));
+            if t % 7 == 6 {
+                let epoch = 1 + t / 7;
+                for watch in [&whole, &part] {
+                    watch.end(epoch);
+                }
+                let line = part.line(epoch).unwrap();
+                assert_eq!(whole.line(epoch), Some(line.clone()));
+                part = Watch::new(bernoulli(784), 100).after(&line).unwrap();
+            }
+        }
+        assert!(noticed.is_some_and(|t| t > 180), "{noticed:?}");
+
+        let on_two = Watch::new(bernoulli(784), 100)
+            .on(2)
+            .after("-1.5,-2.25,39,1")
+            .unwrap();
+        on_two.end(3);
+        assert_eq!(on_two.line(3).unwrap(), "-1.5,-2.25,78,2");
+        assert_eq!(on_two.line(2), None);
+        for line in [
+            "",
+            "-1,-2,3",
+            "-1,-2,3,0",
+            "-1,-2,3,1,",
+            "-1,x,3,1",
+            "-1,-2,-3,1",
+        ] {
+            assert!(Watch::new(1.0, 1).after(line).is_none(), "{line}");
+        }
     }
 
     /// Digits that a run explodes on in its first steps, and is left alone.
@@ -222,7 +322,8 @@ mod tests {
 
     #[test]
     fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
-        let watch = Watch::new(bernoulli(64), 100).after(10_000, -30.0);
+        let watch = Watch::new(bernoulli(64), 100);
+        let watch = watch.after("-30,-30,10000,1").unwrap();
         assert_eq!(watch.see(-3000.0, false), None);
         assert!(watch.see(-1e6, false).is_some());
     }

@@ -32,7 +32,9 @@ use super::{
     history::History,
 };
 use crate::{
-    config, remote,
+    config,
+    learn::watch::Watch,
+    remote,
     task::{Settings, Task},
 };
 
@@ -135,6 +137,8 @@ struct Manifest {
     epoch: usize,
     /// Its row of `metrics.csv`.
     metrics: String,
+    /// What the watch had seen by its end; earlier programs did not say.
+    watch: Option<String>,
     parts: BTreeMap<Part, Sum>,
     origin: Origin,
 }
@@ -172,6 +176,20 @@ pub fn read(run: &RunDir, epoch: usize, part: Part, origin: &Origin) -> Result<(
         damaged(&file)
     );
     Ok((file, bytes))
+}
+
+/// A watch that goes on from the end of `epoch`.
+///
+/// # Errors
+///
+/// When there is no such checkpoint, or its manifest is damaged.
+pub fn watch_after(run: &RunDir, epoch: usize, watch: Watch) -> Result<Watch> {
+    match manifest(run, epoch)?.watch {
+        None => Ok(watch),
+        Some(line) => watch
+            .after(&line)
+            .with_context(|| damaged(&run.checkpoint(epoch).join("manifest.json"))),
+    }
 }
 
 /// Refuses metrics that are not those of the checkpoints that are there: the best epoch is chosen by them.
@@ -264,6 +282,7 @@ struct Shared {
     run: RunDir,
     origin: Origin,
     history: Arc<Mutex<History>>,
+    watch: Watch,
     /// The parts that are written, of epochs that are not whole yet.
     written: Mutex<BTreeMap<usize, BTreeMap<Part, Sum>>>,
     reading: Reading,
@@ -311,11 +330,17 @@ impl Drop for PartOfReading<'_> {
 
 impl PartFiles {
     /// Of model, optimiser and schedule, in this order.
-    pub fn new(run: &RunDir, origin: Origin, history: Arc<Mutex<History>>) -> [Self; 3] {
+    pub fn new(
+        run: &RunDir,
+        origin: Origin,
+        history: Arc<Mutex<History>>,
+        watch: Watch,
+    ) -> [Self; 3] {
         let shared = Arc::new(Shared {
             run: run.clone(),
             origin,
             history,
+            watch,
             written: Mutex::default(),
             reading: Reading::default(),
         });
@@ -383,6 +408,7 @@ impl Shared {
             metrics: history
                 .line(epoch)
                 .expect("a row comes before its checkpoint"),
+            watch: self.watch.line(epoch),
             parts: written.remove(&epoch).expect("just inserted"),
             origin: self.origin.clone(),
         };
@@ -497,7 +523,7 @@ mod tests {
     fn what_a_killed_training_left_is_deleted_and_nothing_else() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
-        let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+        let (run, _) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
         let folder = run.checkpoint_folder();
         for name in ["3", "4.part", "best"] {
             fs::create_dir_all(folder.join(name)).unwrap();
@@ -541,13 +567,13 @@ mod tests {
     fn the_next_epoch_waits_until_all_records_are_read_or_lost() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
-        let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+        let (run, _) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
         prepare(&run).unwrap();
         let origin = Origin::new(&VaeSettings::default(), "the data".into());
         let history = Arc::new(Mutex::new(
             History::load(&run.metrics_file(), MEASURED).unwrap(),
         ));
-        let [model, optim, scheduler] = PartFiles::new(&run, origin, history);
+        let [model, optim, scheduler] = PartFiles::new(&run, origin, history, Watch::new(1.0, 1));
         let end_of_epoch = EndOfEpoch {
             stop: StopRequest::default(),
             records: model.reading(),

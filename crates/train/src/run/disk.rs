@@ -37,21 +37,50 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The same, by way of `part`.
 pub fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_with(part, path, |file| file.write_all(bytes))
+    let write = |file: &mut File| file.write_all(bytes);
+    named_when_written(part, path, write, |part, path| fs::rename(part, path))
 }
 
-/// The same, of what `write` writes.
-pub fn replace_with<E: From<io::Error>>(
+/// The same, of a file that is not there yet, and that `write` writes: what somebody puts in its place meanwhile stays.
+pub fn create_with<E: From<io::Error>>(
     part: &Path,
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), E>,
 ) -> Result<(), E> {
-    let written = write_with(part, write).and_then(|()| Ok(fs::rename(part, path)?));
+    named_when_written(part, path, write, rename_new)
+}
+
+fn named_when_written<E: From<io::Error>>(
+    part: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+    rename: fn(&Path, &Path) -> io::Result<()>,
+) -> Result<(), E> {
+    let written = write_with(part, write).and_then(|()| Ok(rename(part, path)?));
     written.inspect_err(|_| {
         // It has served its purpose, whether or not it goes.
         let _ = fs::remove_file(part);
     })?;
     Ok(sync(path.parent().unwrap_or(path))?)
+}
+
+fn rename_new(part: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(part, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            // On some file systems no file has two names.
+            File::create_new(path)?;
+            fs::rename(part, path)
+        }
+        linked => linked.and_then(|()| fs::remove_file(part)),
+    }
+}
+
+/// Creates a folder and those that it is in, whose names the disk has when the call returns.
+pub fn create_folders(path: &Path) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    (missing.into_iter()).try_for_each(|folder| sync(folder.parent().unwrap_or(folder)))
 }
 
 /// Writes a file, and returns when the disk has it.
@@ -90,4 +119,29 @@ pub fn sync(folder: &Path) -> io::Result<()> {
         folder
     };
     sync_file(&File::open(folder)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_put_there_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [part, path] = ["out.part", "out"].map(|name| folder.path().join(name));
+        let write =
+            |text: &'static str| create_with(&part, &path, |file| file.write_all(text.as_bytes()));
+        write("first").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        let error = write("second").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert!(!part.exists());
+
+        let deep = folder.path().join("a/b");
+        create_folders(&deep).unwrap();
+        create_folders(&deep).unwrap();
+        assert!(deep.is_dir());
+        assert!(create_folders(&path.join("c")).is_err());
+    }
 }

@@ -195,12 +195,6 @@ impl History {
             .cloned()
     }
 
-    /// The highest training score of an epoch.
-    pub fn best_in_training(&self) -> Option<f64> {
-        let scores = self.rows.iter().map(|row| row.train[0]);
-        scores.max_by(f64::total_cmp)
-    }
-
     /// The row of the last epoch.
     pub fn last(&self) -> Option<EpochRow> {
         self.rows.last().cloned()
@@ -280,7 +274,6 @@ mod tests {
         let mut read = History::load(&path, &MEASURED).unwrap();
         assert_eq!(read.rows, history.rows);
         assert_eq!(read.best_of(|_| true).unwrap().epoch, 2);
-        assert_eq!(read.best_in_training(), Some(-15.000_000_000_000_002));
         assert_eq!(read.last().unwrap().epoch, 3);
         assert_eq!(read.seconds(), 0.75);
         assert_eq!(read.best_of(|epoch| epoch != 2).unwrap().epoch, 3);

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::{
-    module::Module,
+    module::{Module, ModuleVisitor, Param},
     store::ModuleRecord,
-    tensor::{Bytes, Device},
+    tensor::{Bytes, Device, Tensor},
 };
 
 use super::{
@@ -119,6 +119,34 @@ impl<T: Task> Trained<T> {
             epoch,
             file,
         })
+    }
+}
+
+impl<T: Task> Trained<T> {
+    /// Refuses weights that make no samples.
+    ///
+    /// # Errors
+    ///
+    /// When one is not finite.
+    pub fn check_weights(&self) -> Result<()> {
+        let mut all = Finite(true);
+        self.model.visit(&mut all);
+        ensure!(
+            all.0,
+            "the weights {} are not all finite: training had diverged; nothing can be drawn with them",
+            self.file.display()
+        );
+        Ok(())
+    }
+}
+
+/// Whether all numbers of a module are finite.
+struct Finite(bool);
+
+impl ModuleVisitor for Finite {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let numbers = param.val().into_data();
+        self.0 &= numbers.iter::<f32>().all(f32::is_finite);
     }
 }
 
