@@ -405,7 +405,7 @@ mod tests {
 
     use super::*;
     use crate::heap::peak;
-    use crate::hostile::{attack, gzip};
+    use crate::hostile::{attack, gzip, paid};
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|&name| name.into()).collect()
@@ -759,7 +759,7 @@ mod tests {
                 }
             }
             let _ = read_for(file.path(), &good.standardization);
-            TIMES * fs::metadata(file.path()).unwrap().len() as usize
+            TIMES * paid(file.path())
         });
     }
 
@@ -770,7 +770,7 @@ mod tests {
         let name = PointsName::File(file.path().into());
         attack(file.path(), 48, &["\u{1f}", "\0\0\0"], || {
             let _ = load(&name, None, &[]);
-            1032 * TIMES * fs::metadata(file.path()).unwrap().len() as usize
+            TIMES * paid(file.path())
         });
     }
 
