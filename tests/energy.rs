@@ -633,6 +633,9 @@ fn a_fit_that_was_killed_at_its_end_is_drawn() {
         .succeeds();
     at.train(&format!("{fits} --epochs 1 --output run"))
         .succeeds();
+    // And one that was killed when it had nothing but its lock begins anew.
+    std::fs::remove_dir_all(at.path("run/seed-1")).unwrap();
+    at.write("run/seed-1/lock", "");
     let mut running = at.start("energy --resume run --epochs 2");
     running.wait_for("best epoch");
     running.kill();

@@ -118,7 +118,6 @@ impl RunDir {
                     })?;
                 }
                 match fs::create_dir(path) {
-                    // What a process left that was killed before its first word.
                     Err(_) if is_blank(path) => {}
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         return Err(exists(path));
@@ -604,8 +603,9 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Whether it is a folder with nothing in it, but perhaps a lock and the half of a configuration.
-fn is_blank(path: &Path) -> bool {
+/// Whether it is a folder with nothing in it, but perhaps a lock and the half of a configuration: a process was killed before
+/// its first word.
+pub fn is_blank(path: &Path) -> bool {
     let is_left = |entry: io::Result<fs::DirEntry>| {
         let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
         name.is_ok_and(|name| {

@@ -12,6 +12,7 @@ use crate::{
     run::{
         RunDir,
         history::History,
+        is_blank,
         trained::{Trained, pass_over},
     },
     task::{Settings, Task, TaskName},
@@ -107,7 +108,7 @@ fn check(run: &RunDir, settings: &EnergySettings) -> Result<()> {
 /// Refuses to go on with what is not this fit, if anything is there, and with one that has more epochs or has lost its own.
 fn check_fit(run: &RunDir, settings: &EnergySettings, seed: u64) -> Result<()> {
     let path = run.of_seed(seed);
-    if path.symlink_metadata().is_err() {
+    if path.symlink_metadata().is_err() || is_blank(&path) {
         return Ok(());
     }
     let shown = path.display();
