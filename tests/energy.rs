@@ -648,28 +648,24 @@ fn a_fit_that_was_killed_at_its_end_is_drawn() {
     }
 }
 
-/// A q that lies beside its target has one or two samples that weigh more than all others, whose deviation says nothing of how far
-/// off their mean is.
+/// Whatever weights a few samples have, their deviation says little of how far off their mean is.
 #[test]
-fn few_samples_that_weigh_all_have_no_evidence() {
+fn few_samples_have_no_evidence() {
     let at = Place::new();
-    at.train(
-        "energy --energy u3 --layers 4 --epochs 1 --seed 9 --anneal none --lr 14 --output run",
-    )
-    .succeeds();
-    let told = at.train("evaluate run --samples 1000").succeeds().stdout;
+    at.train("energy --energy u1 --layers 2 --epochs 5 --output run")
+        .succeeds();
+    let few = at.train("evaluate run --samples 99").succeeds().stdout;
     assert!(
-        told.contains("n/a            by importance sampling, "),
-        "{told}"
+        few.contains("n/a            by importance sampling, "),
+        "{few}"
     );
-    assert_eq!(
-        at.column("run/evaluations.csv", "log_z_by_importance"),
-        [""]
-    );
-    assert_eq!(
-        at.column("run/evaluations.csv", "log_z_by_importance_se"),
-        [""]
-    );
-    let shares = at.numbers("run/evaluations.csv", "effective_share");
-    assert!(shares[0] < 0.1, "{shares:?}");
+    let many = at.train("evaluate run --samples 20000").succeeds().stdout;
+    assert!(!many.contains("n/a            by importance"), "{many}");
+    for column in ["log_z_by_importance", "log_z_by_importance_se"] {
+        let cells = at.column("run/evaluations.csv", column);
+        assert!(
+            cells[0].is_empty() && cells[1].parse::<f64>().is_ok(),
+            "{cells:?}"
+        );
+    }
 }
