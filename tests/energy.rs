@@ -576,7 +576,7 @@ fn a_report_puts_seeds_together_and_draws_the_figure() {
         .stdout;
     let row = "| u2 | planar, K = 2, anneal = \"none\", epochs = 2 | 3 |";
     assert!(printed.contains(row), "{printed}");
-    assert!(printed.contains("of 2 |"), "{printed}");
+    assert!(printed.contains("of 2 evaluated | | | |"), "{printed}");
     assert!(
         printed.contains("not evaluated: train evaluate s2"),
         "{printed}"

@@ -138,6 +138,9 @@ fn only_the_test_itself_is_reported() {
         with(&[("nll", "4.5"), ("epoch", "")]),
         with(&[("nll", "5.5"), ("binarization", "threshold")]),
         with(&[("nll", "6.5"), ("noise_seed", "1")]),
+        // Of the same epoch, before the run fell back and made it again; and of another run.
+        with(&[("nll", "7.5"), ("valid_elbo", "-25.5")]),
+        with(&[("nll", "8.5"), ("dataset", "mnist")]),
     ];
     at.write(
         "run/evaluations.csv",
@@ -145,7 +148,14 @@ fn only_the_test_itself_is_reported() {
     );
     let outcome = at.train("report run").succeeds();
     assert_eq!(markdown(&at, "report-1")[2][10], "42.500 ± 0.250");
-    assert!(outcome.stdout.contains("(6 in all)"), "{outcome:#?}");
+    assert!(outcome.stdout.contains("(8 in all)"), "{outcome:#?}");
+    // What no evaluation writes.
+    at.write(
+        "run/evaluations.csv",
+        format!("{header}\n{}", with(&[("nll", "NaN")])),
+    );
+    at.train("report run")
+        .fails(1, &["evaluations.csv", "damaged"]);
 }
 
 /// A setting or a number that was changed after training is none of the run's.

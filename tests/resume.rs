@@ -314,6 +314,32 @@ fn a_run_folder_that_is_deleted_meanwhile() {
     assert!(at.files().is_empty());
 }
 
+/// A training whose folder was moved leaves the run that took its name alone, and its own goes on where it was.
+#[cfg(unix)]
+#[test]
+fn a_run_folder_that_is_moved_meanwhile() {
+    let at = Place::new();
+    at.train(&format!("{TINY} --seed 1 --epochs 3 --output other"))
+        .succeeds();
+    let files = |run: &str| -> Vec<_> {
+        let all = at.files().into_iter();
+        all.filter_map(|(path, bytes)| Some((path.strip_prefix(run).ok()?.to_owned(), bytes)))
+            .collect()
+    };
+    let before = files("other");
+    let mut first = at.start(&format!("{TINY} --epochs 1000000 --output run"));
+    first.wait_for("epoch       4/");
+    std::fs::rename(at.path("run"), at.path("moved")).unwrap();
+    std::fs::rename(at.path("other"), at.path("run")).unwrap();
+    first.finish().fails(1, &["training stopped"]);
+    assert!(before.len() > 5 && files("run") == before, "it wrote there");
+
+    let saved = last_epoch(&at, "moved");
+    assert!(saved >= 2, "{saved}");
+    at.train(&format!("--resume moved --epochs {}", saved + 1))
+        .succeeds();
+}
+
 /// Killed again and again, at whatever it is doing then.
 #[test]
 fn kills_cost_no_more_than_the_epoch() {

@@ -524,7 +524,7 @@ fn schedules() {
 fn manifests() {
     let folder = tempfile::tempdir().unwrap();
     let settings = VaeSettings::default();
-    let (run, _) = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
+    let (run, lock) = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
     let origin = Origin::of(&VaeTask::open(settings).unwrap());
     let history = History::load(&run.metrics_file(), MEASURED).unwrap();
     let history = Arc::new(Mutex::new(history));
@@ -541,7 +541,7 @@ fn manifests() {
     let seen = watch();
     seen.see(-30.25, true);
     seen.end(1);
-    for part in PartFiles::new(&run, origin.clone(), history, seen) {
+    for part in PartFiles::new(&run, lock, origin.clone(), history, seen) {
         part.save(1, LrSchedulerRecord::new()).unwrap();
     }
     let manifest = run.checkpoint(1).join("manifest.json");

@@ -10,7 +10,6 @@ pub mod watch;
 
 use std::{
     error::Error,
-    fs::File,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -29,7 +28,7 @@ use crate::{
     config::Training,
     curves, remote,
     run::{
-        RunDir, Summary,
+        Lock, RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
         history::History,
         pack,
@@ -62,7 +61,7 @@ pub struct Diverged(String);
 /// A run that is to be trained, before anything of it is written.
 pub struct Plan<S> {
     /// The run that goes on, if one does, and what keeps others from training in it.
-    resumed: Option<(RunDir, Option<File>)>,
+    resumed: Option<(RunDir, Lock)>,
     /// The folder of a new one; none for the first that is free.
     output: Option<PathBuf>,
     pub settings: S,
@@ -115,7 +114,7 @@ impl<S: Settings> Plan<S> {
     /// # Errors
     ///
     /// When it cannot be written, or a new one exists.
-    pub fn begin(self) -> Result<(RunDir, Option<File>)> {
+    pub fn begin(self) -> Result<(RunDir, Lock)> {
         match self.resumed {
             Some(resumed) => Ok(resumed),
             None => RunDir::create(self.output.as_deref(), &self.settings),
@@ -153,7 +152,7 @@ pub fn run<T: Task>(plan: Plan<T::Settings>, stop: &StopRequest) -> Result<Endin
 struct Session<T: Task> {
     run: RunDir,
     /// Held for as long as this lives.
-    _lock: Option<File>,
+    lock: Lock,
     task: T,
     /// The main one first.
     devices: Vec<Device>,
@@ -196,9 +195,10 @@ impl<T: Task> Session<T> {
         );
         checkpoint::check_metrics(&run, &run.checkpoints(), &history)?;
         checkpoint::prepare(&run)?;
+        let history = history.of(lock.clone());
         Ok(Self {
             run,
-            _lock: lock,
+            lock,
             task,
             devices,
             done,
@@ -238,8 +238,13 @@ impl<T: Task> Session<T> {
         if self.done > 0 {
             check_checkpoint(&self.run, &trainee, self.done, &origin, &self.task)?;
         }
-        let [model_files, optim_files, scheduler_files] =
-            PartFiles::new(&self.run, origin, self.history.clone(), watch);
+        let [model_files, optim_files, scheduler_files] = PartFiles::new(
+            &self.run,
+            self.lock.clone(),
+            origin,
+            self.history.clone(),
+            watch,
+        );
         let end_of_epoch = EndOfEpoch {
             stop: stop.clone(),
             records: model_files.reading(),
@@ -397,6 +402,7 @@ impl<T: Task> Session<T> {
         let Some(&epochs) = run.checkpoints().last() else {
             return Ok(());
         };
+        self.lock.check()?;
         let measured = T::Model::MEASURED;
         let best = run.best(measured)?;
         let (origin, watch) = (Origin::of(&self.task), self.task.watch());
@@ -430,9 +436,6 @@ impl<T: Task> Session<T> {
             best: best.valid_score(),
             now: last.valid_score(),
         });
-        let mut json = serde_json::to_string_pretty(&summary)?;
-        json.push('\n');
-        run.write("summary.json", json.as_bytes())?;
         let last = match last {
             Some(last) if last.epoch != best.epoch => {
                 format!(", the last {:.2}", last.valid_score())
@@ -462,6 +465,10 @@ impl<T: Task> Session<T> {
             run.path().display()
         ));
         T::draw(&run, &trained)?;
+        // The last, so that all is there where it says that a training has ended.
+        let mut json = serde_json::to_string_pretty(&summary)?;
+        json.push('\n');
+        run.write("summary.json", json.as_bytes())?;
         say(format_args!(
             "evaluate it with:                  cargo run -p train -- evaluate {}",
             run.path().display()

@@ -31,6 +31,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -79,6 +80,35 @@ pub struct RunDir {
     path: PathBuf,
 }
 
+/// What keeps others from training in a folder.
+#[derive(Clone, Debug)]
+pub struct Lock(Arc<(PathBuf, File)>);
+
+impl Lock {
+    /// Looks whether the folder of this name is still the one that was locked: it may have been moved, or its lock deleted, and
+    /// another training have begun under its name.
+    ///
+    /// # Errors
+    ///
+    /// When it is another, or none.
+    pub fn check(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+
+            let (path, file) = &*self.0;
+            let [there, held] = [fs::metadata(path)?, file.metadata()?];
+            if (there.dev(), there.ino()) != (held.dev(), held.ino()) {
+                return Err(io::Error::other(format!(
+                    "{} is not what this training had locked: the folder was moved, or another training began in it",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// `summary.json`.
 #[derive(Serialize, Deserialize)]
 pub struct Summary {
@@ -103,7 +133,7 @@ impl RunDir {
     /// # Errors
     ///
     /// When the folder exists or cannot be written, or another process begins there.
-    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<(Self, Option<File>)> {
+    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<(Self, Lock)> {
         let exists = |path: &Path| {
             let path = path.display();
             anyhow!(
@@ -299,20 +329,17 @@ impl RunDir {
     }
 
     /// Keeps other processes from training here for as long as what is returned lives; a process that is killed keeps
-    /// nobody out. None, after a warning, where that cannot be had, as on some network file systems.
+    /// nobody out. With a warning nobody is kept out where that cannot be had, as on some network file systems.
     ///
     /// # Errors
     ///
     /// When one is at it, or the folder cannot be written.
-    pub fn lock(&self) -> Result<Option<File>> {
+    pub fn lock(&self) -> Result<Lock> {
         let path = self.path.join(LOCK);
         let file = open_lock(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
         match file.try_lock() {
-            Ok(()) => {
-                self.clear_halves();
-                Ok(Some(file))
-            }
+            Ok(()) => self.clear_halves(),
             Err(TryLockError::WouldBlock) => bail!(
                 "another process trains in {}: wait for its end, or stop it",
                 self.path.display()
@@ -322,9 +349,9 @@ impl RunDir {
                     "warning: cannot lock {}: {error}; see to it that no other process trains in this folder",
                     path.display()
                 ));
-                Ok(None)
             }
         }
+        Ok(Lock(Arc::new((path, file))))
     }
 
     /// Deletes halves of what none but a training writes, which one that was killed has left.
@@ -336,7 +363,8 @@ impl RunDir {
             let is_ours =
                 half.and_then(|half| half.rsplit_once('.'))
                     .is_some_and(|(whole, process)| {
-                        TRAINED.contains(&whole) && process.parse::<u32>().is_ok()
+                        TRAINED.contains(&whole)
+                            && process.bytes().all(|byte| byte.is_ascii_digit())
                     });
             if is_ours {
                 // One that stays does no harm.

@@ -43,6 +43,10 @@ const CLOSE: f64 = 0.01;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub epoch: Option<usize>,
+    /// Its validation ELBO in `metrics.csv`, which tells its weights from those of the same epoch after a fall-back; rows of earlier
+    /// programs lack it.
+    #[serde(default)]
+    pub valid_elbo: Option<f64>,
     pub energy: EnergyName,
     pub samples: usize,
     pub noise_seed: u64,
@@ -151,6 +155,7 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
     let is_check = on_grid.error(&beyond) <= elbo.standard_error.max(CLOSE);
     Ok(Row {
         epoch: trained.epoch,
+        valid_elbo: trained.valid_score,
         energy: settings.energy,
         samples,
         noise_seed: seed,

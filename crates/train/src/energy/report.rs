@@ -91,10 +91,13 @@ impl Fit {
     fn read(run: RunDir) -> Result<Self> {
         let path = run.path().to_owned();
         let (settings, _): (EnergySettings, _) = run.tables(MEASURED)?;
-        let best = run.best_row(MEASURED)?.map(|row| row.epoch);
+        let best = run.best_row(MEASURED)?;
         let rows: Vec<Row> = run.evaluations()?;
         // Of the last ones with the most samples.
-        let of_best = (rows.into_iter()).filter(|row| best.is_some() && row.epoch == best);
+        let of_best = rows.into_iter().filter(|row| {
+            let best = best.as_ref();
+            best.is_some_and(|best| best.is_that_of(row.epoch, row.valid_elbo))
+        });
         let of_best = of_best.max_by_key(|row| row.samples);
         Ok(Self {
             run,
@@ -169,6 +172,16 @@ fn markdown(groups: &[Group]) -> String {
         let fits = by_distance(group);
         let numbers = match fits.as_slice() {
             [] => " | | | | ".into(),
+            // Of those that are not evaluated it says nothing.
+            [(best, fit), ..] if fits.len() < group.len() => {
+                let row = fit.row.as_ref().expect("it has a distance");
+                format!(
+                    "{best:.4} ± {:.4} of {} evaluated | | | | {:.1} %",
+                    row.kl_se,
+                    fits.len(),
+                    100.0 * row.effective_share
+                )
+            }
             [(best, fit), ..] => {
                 let row = fit.row.as_ref().expect("it has a distance");
                 let bad = fits.iter().filter(|(kl, _)| *kl > best + BAD).count();
@@ -309,6 +322,7 @@ mod tests {
         let path = folder.join(seed.to_string());
         let row = kl.map(|kl| Row {
             epoch: Some(1),
+            valid_elbo: None,
             energy: settings.energy,
             samples: 100,
             noise_seed: 0,
@@ -342,8 +356,12 @@ mod tests {
             .map(|(seed, kl)| fit(folder.path(), seed, kl))
             .collect();
         let table = markdown(&group(&fits));
+        let row = "| u1 | planar, K = 32 | 4 | 0.0100 ± 0.1250 of 3 evaluated | | | | 75.0 % |";
+        assert!(table.contains(row), "{table}");
+        let evaluated = [0, 1, 3].map(|i| &fits[i]).to_vec();
+        let table = markdown(&[evaluated]);
         let row =
-            "| u1 | planar, K = 32 | 4 | 0.0100 ± 0.1250 | 0.0200 | 0.5000 | 1 of 3 | 75.0 % |";
+            "| u1 | planar, K = 32 | 3 | 0.0100 ± 0.1250 | 0.0200 | 0.5000 | 1 of 3 | 75.0 % |";
         assert!(table.contains(row), "{table}");
         let csv = String::from_utf8(csv(&fits).unwrap()).unwrap();
         let lines: Vec<&str> = csv.lines().collect();

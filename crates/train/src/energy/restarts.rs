@@ -1,7 +1,7 @@
 //! Fits of one energy with several seeds, a run folder each in the run's: the reverse KL has bad optima, and which a fit ends
 //! in is for its seed to say.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
@@ -59,8 +59,6 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
         if is_whole(&path, &fit)? {
             continue;
         }
-        // What an earlier, shorter training has drawn is no picture of what is made now.
-        let _ = fs::remove_file(path.join(PICTURE));
         let ended = match stop.is_asked() {
             true => Ok(Ending::Stopped),
             false => Plan::at(path, fit).and_then(|plan| learn::run::<EnergyTask>(plan, &stop)),
@@ -136,7 +134,6 @@ fn is_whole(path: &Path, fit: &EnergySettings) -> Result<bool> {
     };
     let summary = run.summary()?;
     let has_all = summary.is_some_and(|summary| summary.epochs == fit.training.epochs.get());
-    // The last that is made of a run.
     Ok(has_all && path.join(PICTURE).is_file() && run.model_file().is_file())
 }
 

@@ -33,6 +33,10 @@ struct State {
     horizon: f64,
     /// Steps until it is judged by its range.
     first: usize,
+    /// Each of them gives a score for each step.
+    devices: usize,
+    /// The sum of the scores of a step so far, and their number.
+    step: (f64, usize),
     seen: Seen,
     /// What had been seen by the end of the last epochs.
     ended: BTreeMap<usize, Seen>,
@@ -43,9 +47,7 @@ struct State {
 struct Seen {
     best: Option<f64>,
     mean: f64,
-    /// Scores of a device each, of this many devices.
     steps: usize,
-    devices: usize,
 }
 
 /// A training that has diverged, in nats per item.
@@ -64,11 +66,12 @@ impl Watch {
             range,
             horizon,
             first: 5 * horizon as usize,
+            devices: 1,
+            step: (0.0, 0),
             seen: Seen {
                 best: None,
                 mean: 0.0,
                 steps: 0,
-                devices: 1,
             },
             ended: BTreeMap::new(),
         };
@@ -77,35 +80,26 @@ impl Watch {
         }
     }
 
-    /// For a training each of whose steps `devices` share: it sees as many scores of one.
+    /// For a training each of whose steps `devices` share, in whatever order their scores come.
     pub fn on(self, devices: usize) -> Self {
-        let mut state = self.state.lock().expect("no panic while locked");
-        state.horizon *= devices as f64;
-        state.first *= devices;
-        state.seen.devices = devices;
-        drop(state);
+        self.state.lock().expect("no panic while locked").devices = devices;
         self
     }
 
-    /// For a training that goes on after the epoch that had this [`line`](Self::line), perhaps on another number of devices;
-    /// none if it is no such line.
+    /// For a training that goes on after the epoch that had this [`line`](Self::line); none if it is no such line.
     pub fn after(self, line: &str) -> Option<Self> {
         let numbers: Vec<&str> = line.split(',').collect();
-        let [best, mean, steps, devices] = numbers[..] else {
+        let [best, mean, steps] = numbers[..] else {
             return None;
         };
-        let [best, mean] = [best.parse().ok()?, mean.parse::<f64>().ok()?];
-        let [steps, devices] = [steps.parse().ok()?, devices.parse::<usize>().ok()?];
-        let mut state = self.state.lock().expect("no panic while locked");
-        let now = state.seen.devices;
-        state.seen = Seen {
+        let [best, mean] = [best.parse::<f64>().ok()?, mean.parse::<f64>().ok()?];
+        let is_seen = best.is_finite() && mean.is_finite();
+        self.state.lock().expect("no panic while locked").seen = Seen {
             best: Some(best),
             mean,
-            steps: usize::checked_mul(steps, now)?.checked_div(devices)?,
-            devices: now,
+            steps: steps.parse().ok()?,
         };
-        drop(state);
-        Some(self)
+        is_seen.then_some(self)
     }
 
     /// Remembers what has been seen for the [`line`](Self::line) of this epoch.
@@ -122,13 +116,8 @@ impl Watch {
     /// What had been seen by the end of an epoch, to the last digit; none if it saw none of that one.
     pub fn line(&self, epoch: usize) -> Option<String> {
         let state = self.state.lock().expect("no panic while locked");
-        let Seen {
-            best,
-            mean,
-            steps,
-            devices,
-        } = *state.ended.get(&epoch)?;
-        Some(format!("{},{mean},{steps},{devices}", best?))
+        let Seen { best, mean, steps } = *state.ended.get(&epoch)?;
+        Some(format!("{},{mean},{steps}", best?))
     }
 
     /// Whether a training has lost what it had learned, by the scores of whole epochs.
@@ -136,10 +125,17 @@ impl Watch {
         now < best - self.state.lock().expect("no panic while locked").range
     }
 
-    /// Takes note of a step's score, which is `maximised` or not, and tells whether training has diverged.
+    /// Takes note of a step's score on a device, which is `maximised` or not, and tells whether training has diverged.
     pub fn see(&self, score: f64, maximised: bool) -> Option<Divergence> {
         let mut state = self.state.lock().expect("no panic while locked");
-        state.seen.steps += 1;
+        let (sum, scores) = (state.step.0 + score, state.step.1 + 1);
+        if scores < state.devices {
+            state.step = (sum, scores);
+            return None;
+        }
+        state.step = (0.0, 0);
+        let score = sum / scores as f64;
+        state.seen.steps = state.seen.steps.saturating_add(1);
         let mildly = !maximised || state.seen.steps <= state.first;
         let score = match state.seen.best {
             Some(best) if !mildly => score.max(best - DEEPEST * state.range),
@@ -294,18 +290,30 @@ mod tests {
 
         let on_two = Watch::new(bernoulli(784), 100)
             .on(2)
-            .after("-1.5,-2.25,39,1")
+            .after("-1.5,-2.25,39")
             .unwrap();
         on_two.end(3);
-        assert_eq!(on_two.line(3).unwrap(), "-1.5,-2.25,78,2");
+        assert_eq!(on_two.line(3).unwrap(), "-1.5,-2.25,39");
         assert_eq!(on_two.line(2), None);
+        // Two scores are a step, whichever comes first; and there are no more steps than can be counted.
+        for scores in [[-3.0, -4.5], [-4.5, -3.0]] {
+            let watch = Watch::new(bernoulli(784), 100).on(2);
+            assert_eq!(scores.map(|score| watch.see(score, true)), [None; 2]);
+            watch.end(1);
+            assert_eq!(watch.line(1).unwrap(), "-3.75,-3.75,1");
+        }
+        let last = Watch::new(bernoulli(784), 100);
+        let last = last.after(&format!("-1,-1,{}", usize::MAX)).unwrap();
+        assert_eq!(last.see(-1.0, true), None);
         for line in [
             "",
-            "-1,-2,3",
-            "-1,-2,3,0",
-            "-1,-2,3,1,",
-            "-1,x,3,1",
-            "-1,-2,-3,1",
+            "-1,-2",
+            "-1,-2,3,",
+            "-1,x,3",
+            "-1,-2,-3",
+            "nan,-2,3",
+            "-1,inf,3",
+            "1e999,-2,3",
         ] {
             assert!(Watch::new(1.0, 1).after(line).is_none(), "{line}");
         }
@@ -323,7 +331,7 @@ mod tests {
     #[test]
     fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
         let watch = Watch::new(bernoulli(64), 100);
-        let watch = watch.after("-30,-30,10000,1").unwrap();
+        let watch = watch.after("-30,-30,10000").unwrap();
         assert_eq!(watch.see(-3000.0, false), None);
         assert!(watch.see(-1e6, false).is_some());
     }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    RunDir,
+    Lock, RunDir,
     disk::{self, sync, write_through},
     history::History,
 };
@@ -280,6 +280,7 @@ pub struct PartFiles {
 /// What the three threads have in common.
 struct Shared {
     run: RunDir,
+    lock: Lock,
     origin: Origin,
     history: Arc<Mutex<History>>,
     watch: Watch,
@@ -332,12 +333,14 @@ impl PartFiles {
     /// Of model, optimiser and schedule, in this order.
     pub fn new(
         run: &RunDir,
+        lock: Lock,
         origin: Origin,
         history: Arc<Mutex<History>>,
         watch: Watch,
     ) -> [Self; 3] {
         let shared = Arc::new(Shared {
             run: run.clone(),
+            lock,
             origin,
             history,
             watch,
@@ -389,6 +392,7 @@ impl Shared {
     }
 
     fn save(&self, epoch: usize, part: Part, bytes: &[u8]) -> io::Result<()> {
+        self.lock.check()?;
         let unfinished = self.unfinished(epoch);
         // Not its parents: a run folder that was deleted meanwhile must not come back as a torso.
         match fs::create_dir(&unfinished) {
@@ -420,6 +424,7 @@ impl Shared {
         fs::File::open(self.run.metrics_file())?.sync_all()?;
         sync(self.run.path())?;
         sync(&unfinished)?;
+        self.lock.check()?;
         fs::rename(&unfinished, self.run.checkpoint(epoch))?;
         sync(&self.run.checkpoint_folder())?;
         self.forget_old_ones()
@@ -567,13 +572,14 @@ mod tests {
     fn the_next_epoch_waits_until_all_records_are_read_or_lost() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
-        let (run, _) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+        let (run, lock) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
         prepare(&run).unwrap();
         let origin = Origin::new(&VaeSettings::default(), "the data".into());
         let history = Arc::new(Mutex::new(
             History::load(&run.metrics_file(), MEASURED).unwrap(),
         ));
-        let [model, optim, scheduler] = PartFiles::new(&run, origin, history, Watch::new(1.0, 1));
+        let [model, optim, scheduler] =
+            PartFiles::new(&run, lock, origin, history, Watch::new(1.0, 1));
         let end_of_epoch = EndOfEpoch {
             stop: StopRequest::default(),
             records: model.reading(),

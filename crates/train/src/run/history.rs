@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::{self, replace};
+use super::{
+    Lock,
+    disk::{self, replace},
+};
 use crate::task::Measured;
 
 /// One epoch: means over the split in nats per item, of the terms that are [`Measured`] of the run's kind of model, the
@@ -44,6 +47,11 @@ impl EpochRow {
     /// What the best epoch has most of.
     pub fn valid_score(&self) -> f64 {
         self.valid[0]
+    }
+
+    /// Whether an evaluation that names this epoch, and what it had come to in validation, is of this row's weights.
+    pub fn is_that_of(&self, epoch: Option<usize>, valid_score: Option<f64>) -> bool {
+        epoch == Some(self.epoch) && valid_score.is_none_or(|score| score == self.valid_score())
     }
 
     /// The numbers in the order of [`columns`], the epoch apart.
@@ -124,6 +132,8 @@ pub struct History {
     path: PathBuf,
     measured: &'static Measured,
     rows: Vec<EpochRow>,
+    /// Without which nothing is written.
+    lock: Option<Lock>,
 }
 
 impl History {
@@ -146,7 +156,16 @@ impl History {
             path: path.into(),
             measured,
             rows,
+            lock: None,
         })
+    }
+
+    /// The same, of a folder that is locked.
+    pub fn of(self, lock: Lock) -> Self {
+        Self {
+            lock: Some(lock),
+            ..self
+        }
     }
 
     /// Forgets what came after `epoch`, before a resumed run repeats it.
@@ -170,12 +189,19 @@ impl History {
         Some(row.line())
     }
 
+    /// The validation score of an epoch.
+    pub fn score(&self, epoch: usize) -> Option<f64> {
+        let row = self.rows.iter().find(|row| row.epoch == epoch)?;
+        Some(row.valid_score())
+    }
+
     /// Adds an epoch and writes the file anew, whole or not at all.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// When the file cannot be written, or the folder is another than was locked.
     pub fn push(&mut self, row: EpochRow) -> io::Result<()> {
+        self.lock.as_ref().map_or(Ok(()), Lock::check)?;
         self.rows.push(row);
         let mut text = columns(self.measured).join(",");
         for row in &self.rows {

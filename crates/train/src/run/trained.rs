@@ -12,6 +12,7 @@ use burn::{
 use super::{
     RunDir,
     checkpoint::{self, Origin, Part, damaged},
+    history::History,
     pack,
 };
 use crate::{
@@ -27,6 +28,8 @@ pub struct Trained<T: Task> {
     pub model: T::Model,
     /// The epoch that the weights are of; unknown where `model.bpk` is all that is left of the run.
     pub epoch: Option<usize>,
+    /// What that epoch came to in validation: another number where the run fell back, and made that epoch again.
+    pub valid_score: Option<f64>,
     /// Where the weights were read.
     pub file: PathBuf,
 }
@@ -112,11 +115,13 @@ impl<T: Task> Trained<T> {
                 let trainee = fit(Trainee::new(model, 1, &device), record, &file, &task)?;
                 (trainee.averaged().clone(), Some(epoch), file)
             };
+        let history = History::load(&run.metrics_file(), T::Model::MEASURED)?;
         Ok(Self {
             task,
             device,
             model,
             epoch,
+            valid_score: epoch.and_then(|epoch| history.score(epoch)),
             file,
         })
     }

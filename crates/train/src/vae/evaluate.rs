@@ -37,6 +37,9 @@ fn images(split: Split, splits: &Splits) -> &Images {
 /// Samples an image where no number is asked for.
 const SAMPLES: usize = 5_000;
 
+/// The most samples of an image.
+const MOST: usize = 1_000_000;
+
 /// Evaluates runs, prints the results, adds each to its run's `evaluations.csv`, and compares the runs with the first.
 ///
 /// # Errors
@@ -199,6 +202,10 @@ impl Subject {
             args.samples.map_or(SAMPLES, |samples| samples.get()),
             &args.of,
         );
+        ensure!(
+            samples <= MOST,
+            "--samples {samples}: at most {MOST} an image"
+        );
         let started = Instant::now();
         let estimates = self.estimate(samples, args.seed())?;
         let each = [&estimates.elbo, &estimates.kl, &estimates.log_likelihood];
@@ -211,6 +218,7 @@ impl Subject {
         let (gap, gap_se) = figure(&estimates.gap());
         let row = Row {
             epoch: self.trained.epoch,
+            valid_elbo: self.trained.valid_score,
             dataset: settings.dataset.clone(),
             split: args.split(),
             binarization: settings.binarization,

@@ -15,6 +15,10 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
     pub epoch: Option<usize>,
+    /// Its validation ELBO in `metrics.csv`, which tells its weights from those of the same epoch after a fall-back; rows of earlier
+    /// programs lack it.
+    #[serde(default)]
+    pub valid_elbo: Option<f64>,
     pub dataset: DatasetName,
     pub split: Split,
     pub binarization: Option<Binarization>,
@@ -36,6 +40,21 @@ pub struct Row {
     pub gap_se: Option<f64>,
     pub backend: Backend,
     pub seconds: f64,
+}
+
+impl Row {
+    /// Whether all of it are numbers, as all that is written is.
+    pub fn is_finite(&self) -> bool {
+        let errors = [
+            self.elbo_se,
+            self.reconstruction_se,
+            self.kl_se,
+            self.nll_se,
+            self.gap_se,
+        ];
+        let numbers = [self.elbo, self.reconstruction, self.kl, self.nll, self.gap];
+        (numbers.into_iter().chain(errors.into_iter().flatten())).all(f64::is_finite)
+    }
 }
 
 /// A run's numbers, and those of each image that they are means of.

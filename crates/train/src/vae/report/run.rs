@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     evaluation::Split,
@@ -81,13 +81,19 @@ impl Run {
         let best = run.best_row(MEASURED)?;
         let rows: Vec<Row> = run.evaluations()?;
         let all = rows.len();
+        ensure!(
+            rows.iter().all(Row::is_finite),
+            "{}/evaluations.csv is damaged: it has a number that is none",
+            run.path().display()
+        );
         let taken = rows.into_iter().filter(|row| {
             row.split == Split::Test
                 && row.binarization == settings.binarization
                 && row.noise_seed == NOISE_SEED
-                && row
-                    .epoch
-                    .is_some_and(|epoch| best.as_ref().is_some_and(|best| best.epoch == epoch))
+                && row.dataset.short_name() == settings.dataset.short_name()
+                && best
+                    .as_ref()
+                    .is_some_and(|best| best.is_that_of(row.epoch, row.valid_elbo))
         });
         let evaluations: BTreeMap<usize, Row> = taken.map(|row| (row.samples, row)).collect();
         Ok(Self {

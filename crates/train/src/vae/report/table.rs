@@ -215,7 +215,7 @@ impl<'a> Table<'a> {
         let left_out: usize = self.runs().map(|run| run.left_out).sum();
         if left_out > 0 {
             notes.push(format!(
-                "Left out of evaluations.csv: rows of validation images, of other epochs, binarisations or noise seeds, or \
+                "Left out of evaluations.csv: rows of validation images, of other epochs or weights, binarisations or noise seeds, or \
                  repeated later ({left_out} in all)."
             ));
         }
