@@ -327,8 +327,8 @@ fn a_run_folder_that_is_moved_meanwhile() {
             .collect()
     };
     let before = files("other");
-    let mut first = at.start(&format!("{TINY} --epochs 1000000 --output run"));
-    first.wait_for("epoch       4/");
+    let mut first = at.start(&format!("{TINY} --epochs 300 --output run"));
+    first.wait_for("epoch   4/");
     std::fs::rename(at.path("run"), at.path("moved")).unwrap();
     std::fs::rename(at.path("other"), at.path("run")).unwrap();
     first.finish().fails(1, &["training stopped"]);
