@@ -85,7 +85,7 @@ fn eighty_layers_do_not_explode() {
 #[test]
 fn a_run_that_ends_far_below_its_best_says_so() {
     let at = Place::new();
-    // How far it falls is for rounding to say, and whether the last epoch is that far down: of several some are, and some not.
+    // How far it falls is for rounding to say, and whether the last epoch is that far down: one at least of several is.
     let mut fallen = 0;
     for seed in 0..4 {
         let run = at.train(&format!(
