@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use end_to_end::{Place, TINY, images, number, program};
+use end_to_end::{Place, TINY, images, not_run, number, program};
 
 /// Uses the run in ways that need the damaged file; each must refuse and change nothing.
 #[track_caller]
@@ -471,11 +471,7 @@ impl Disk {
             .iter()
             .any(|program| mount(program).is_ok_and(|output| output.status.success()));
         if !is_mounted {
-            // Not by a macro, whose words a test that passes keeps to itself.
-            let test = std::thread::current();
-            let test = test.name().unwrap_or_default();
-            let words = format!("NOT RUN: {test}, since nothing can be mounted here\n");
-            let _ = std::io::stderr().write_all(words.as_bytes());
+            not_run("nothing can be mounted here");
             return None;
         }
         Some(Self(path))

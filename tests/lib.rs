@@ -2,6 +2,7 @@
 
 mod cifar;
 mod devices;
+pub mod disk;
 mod idx;
 pub mod picture;
 mod program;
@@ -10,6 +11,7 @@ mod tensors;
 use std::{
     collections::BTreeMap,
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -226,6 +228,15 @@ impl Place {
         .map(|name| self.column(&format!("{run}/metrics.csv"), name))
         .collect()
     }
+}
+
+/// Says on the terminal that the test which calls this cannot run here.
+pub fn not_run(reason: &str) {
+    let test = std::thread::current();
+    let test = test.name().unwrap_or_default();
+    // Not by a macro, whose words a test that passes keeps to itself.
+    let words = format!("NOT RUN: {test}, since {reason}\n");
+    let _ = io::stderr().write_all(words.as_bytes());
 }
 
 /// Where the numbers of a burnpack file begin: after the header and the description, at a multiple of 256.

@@ -439,9 +439,10 @@ impl Shared {
         let best = best.map(|row| row.epoch);
         for &epoch in saved.iter().rev().skip(2) {
             if Some(epoch) != best {
-                // Under its name it is whole or not there at all.
+                // Under its name it is whole or not there at all, also after a power cut.
                 let unfinished = self.unfinished(epoch);
                 fs::rename(self.run.checkpoint(epoch), &unfinished)?;
+                sync(&self.run.checkpoint_folder())?;
                 fs::remove_dir_all(unfinished)?;
             }
         }

@@ -1,0 +1,394 @@
+//! A disk as a program's system calls leave it, and what of that a power cut leaves.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Component, Path, PathBuf},
+    process::Command,
+};
+
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+
+use crate::Place;
+
+/// Of what reached no `fsync`, what a power cut leaves.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// All of it: the program alone ended.
+    All,
+    /// Nothing: neither the bytes of a file nor its name.
+    Nothing,
+    /// The names, of files that are empty, or as they were.
+    Names,
+    /// Of each file and each folder all or nothing, as chance has it.
+    Some(u64),
+}
+
+/// The files below a folder, and the folders, which have no bytes.
+pub type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+type Names = BTreeMap<String, usize>;
+
+/// A file or a folder as the program sees it, and as it was when it was last synchronised.
+enum Node {
+    File { now: Vec<u8>, safe: Vec<u8> },
+    Folder { now: Names, safe: Names },
+}
+
+/// A file or a folder that is open.
+struct Open {
+    node: usize,
+    at: usize,
+    appends: bool,
+}
+
+/// The disk below one folder, which was empty, and is the working directory of the program.
+pub struct Disk {
+    root: PathBuf,
+    nodes: Vec<Node>,
+    open: BTreeMap<i64, Open>,
+}
+
+/// The folder itself.
+const ROOT: usize = 0;
+
+impl Disk {
+    /// Of the folder `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            nodes: vec![folder()],
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// What is there after a power cut now.
+    pub fn after(&self, left: Left) -> Files {
+        let mut files = Files::new();
+        self.collect(ROOT, Path::new(""), left, &mut files);
+        files
+    }
+
+    fn collect(&self, node: usize, path: &Path, left: Left, files: &mut Files) {
+        let chance = |seed| ChaCha8Rng::seed_from_u64(seed ^ (node as u64) << 32).random();
+        match &self.nodes[node] {
+            Node::File { now, safe } => {
+                let is_now = match left {
+                    Left::All => true,
+                    Left::Nothing | Left::Names => false,
+                    Left::Some(seed) => chance(seed),
+                };
+                let bytes = if is_now { now } else { safe };
+                files.insert(path.to_owned(), Some(bytes.clone()));
+            }
+            Node::Folder { now, safe } => {
+                if node != ROOT {
+                    files.insert(path.to_owned(), None);
+                }
+                let is_now = match left {
+                    Left::All | Left::Names => true,
+                    Left::Nothing => false,
+                    Left::Some(seed) => chance(seed),
+                };
+                for (name, &node) in if is_now { now } else { safe } {
+                    self.collect(node, &path.join(name), left, files);
+                }
+            }
+        }
+    }
+
+    /// Does what a system call did.
+    ///
+    /// # Panics
+    ///
+    /// At one that is not known here, on a file of this disk.
+    pub fn apply(&mut self, call: &Call) {
+        let Call {
+            name, arguments, ..
+        } = call;
+        let text = |i: usize| arguments[i].text();
+        match name.as_str() {
+            "openat" => self.open(text(0), &arguments[1], text(2), call.result),
+            "close" => _ = self.open.remove(&arguments[0].number()),
+            "write" => {
+                if let Some(open) = self.open.get_mut(&arguments[0].number()) {
+                    let written = usize::try_from(call.result).expect("it did not fail");
+                    let bytes = &arguments[1].bytes()[..written];
+                    let Node::File { now, .. } = &mut self.nodes[open.node] else {
+                        panic!("a folder was written to: {call:?}");
+                    };
+                    let at = if open.appends { now.len() } else { open.at };
+                    now.resize(now.len().max(at + written), 0);
+                    now[at..at + written].copy_from_slice(bytes);
+                    open.at = at + written;
+                }
+            }
+            "fsync" | "fdatasync" => {
+                if let Some(open) = self.open.get(&arguments[0].number()) {
+                    match &mut self.nodes[open.node] {
+                        Node::File { now, safe } => safe.clone_from(now),
+                        Node::Folder { now, safe } => safe.clone_from(now),
+                    }
+                }
+            }
+            "mkdir" => self.make("AT_FDCWD", &arguments[0], folder()),
+            "mkdirat" => self.make(text(0), &arguments[1], folder()),
+            "rename" => self.rename("AT_FDCWD", &arguments[0], "AT_FDCWD", &arguments[1]),
+            "renameat" | "renameat2" => {
+                self.rename(text(0), &arguments[1], text(2), &arguments[3]);
+            }
+            "unlink" | "rmdir" => self.remove("AT_FDCWD", &arguments[0]),
+            "unlinkat" => self.remove(text(0), &arguments[1]),
+            _ => {
+                let on_an_open_file = (arguments.iter())
+                    .any(|argument| self.open.contains_key(&argument.number_if_any()));
+                let on_a_path = (arguments.iter()).any(|argument| {
+                    argument.is_quoted() && self.find("AT_FDCWD", argument).is_some()
+                });
+                assert!(
+                    !on_an_open_file && !on_a_path,
+                    "a call that is not known here: {call:?}"
+                );
+            }
+        }
+    }
+
+    fn open(&mut self, at: &str, path: &Argument, flags: &str, file: i64) {
+        let has = |flag: &str| flags.split('|').any(|one| one == flag);
+        let Some((parent, name)) = self.find(at, path) else {
+            return;
+        };
+        if has("O_CREAT") && self.node(parent, &name).is_none() {
+            let (now, safe) = (Vec::new(), Vec::new());
+            self.make(at, path, Node::File { now, safe });
+        }
+        let node = self.node(parent, &name);
+        let node = node.unwrap_or_else(|| panic!("it was opened and is not there: {path:?}"));
+        if let Node::File { now, .. } = &mut self.nodes[node]
+            && has("O_TRUNC")
+        {
+            now.clear();
+        }
+        let appends = has("O_APPEND");
+        self.open.insert(
+            file,
+            Open {
+                node,
+                at: 0,
+                appends,
+            },
+        );
+    }
+
+    fn make(&mut self, at: &str, path: &Argument, node: Node) {
+        if let Some((parent, name)) = self.find(at, path) {
+            self.nodes.push(node);
+            let new = self.nodes.len() - 1;
+            self.names(parent).insert(name, new);
+        }
+    }
+
+    fn rename(&mut self, from_at: &str, from: &Argument, to_at: &str, to: &Argument) {
+        match (self.find(from_at, from), self.find(to_at, to)) {
+            (None, None) => {}
+            (Some((from, old)), Some((to, new))) => {
+                let node = self.names(from).remove(&old).expect("it is there");
+                self.names(to).insert(new, node);
+            }
+            _ => panic!("a file that came from elsewhere, or left: {from:?}, {to:?}"),
+        }
+    }
+
+    fn remove(&mut self, at: &str, path: &Argument) {
+        if let Some((parent, name)) = self.find(at, path) {
+            self.names(parent).remove(&name).expect("it is there");
+        }
+    }
+
+    fn names(&mut self, folder: usize) -> &mut Names {
+        match &mut self.nodes[folder] {
+            Node::Folder { now, .. } => now,
+            Node::File { .. } => panic!("a file has no names in it"),
+        }
+    }
+
+    /// What has this name in a folder, or is the folder where there is none.
+    fn node(&self, folder: usize, name: &str) -> Option<usize> {
+        match &self.nodes[folder] {
+            _ if name.is_empty() => Some(folder),
+            Node::Folder { now, .. } => now.get(name).copied(),
+            Node::File { .. } => None,
+        }
+    }
+
+    /// The folder that a path of this disk is in, and its name there; of the root itself the empty one.
+    fn find(&self, at: &str, path: &Argument) -> Option<(usize, String)> {
+        let path = path.path();
+        let start = match at {
+            "AT_FDCWD" => ROOT,
+            _ if path.is_absolute() => ROOT,
+            open => self.open.get(&open.parse().ok()?)?.node,
+        };
+        let path = match path.is_absolute() {
+            true => path.strip_prefix(&self.root).ok()?,
+            false => path.as_path(),
+        };
+        let names = path.components().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_str().expect("UTF-8")),
+            Component::CurDir => None,
+            other => panic!("a path with {other:?}"),
+        });
+        let names: Vec<&str> = names.collect();
+        let Some((last, folders)) = names.split_last() else {
+            return Some((start, String::new()));
+        };
+        let mut folder = start;
+        for name in folders {
+            folder = self.node(folder, name)?;
+        }
+        Some((folder, (*last).to_owned()))
+    }
+}
+
+fn folder() -> Node {
+    let (now, safe) = (Names::new(), Names::new());
+    Node::Folder { now, safe }
+}
+
+/// A system call that did not fail.
+#[derive(Debug)]
+pub struct Call {
+    name: String,
+    arguments: Vec<Argument>,
+    result: i64,
+}
+
+/// As `strace -xx` writes it: with quotes around bytes.
+#[derive(Debug)]
+enum Argument {
+    Bytes(Vec<u8>),
+    Text(String),
+}
+
+impl Argument {
+    fn of(text: &str) -> Self {
+        match text.strip_prefix('"').map(|rest| rest.split_once('"')) {
+            Some(Some((hex, ""))) => Self::Bytes(
+                hex.split("\\x")
+                    .skip(1)
+                    .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"))
+                    .collect(),
+            ),
+            Some(_) => panic!("not the whole of it: {text}"),
+            None => Self::Text(text.to_owned()),
+        }
+    }
+
+    fn is_quoted(&self) -> bool {
+        matches!(self, Self::Bytes(_))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Text(text) => panic!("{text} is no bytes"),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        std::str::from_utf8(self.bytes()).expect("UTF-8").into()
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Bytes(_) => panic!("{self:?} is bytes"),
+            Self::Text(text) => text,
+        }
+    }
+
+    fn number(&self) -> i64 {
+        self.text().parse().expect("a number")
+    }
+
+    fn number_if_any(&self) -> i64 {
+        match self {
+            Self::Bytes(_) => -1,
+            Self::Text(text) => text.parse().unwrap_or(-1),
+        }
+    }
+}
+
+/// All that can change a file; those that [`Disk`] does not know are there to be noticed. With `?`, one that this kind of
+/// processor may not have.
+const CALLS: &str = "trace=openat,close,write,fsync,fdatasync,?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,unlinkat,\
+                     ?rmdir,?open,?creat,?openat2,pwrite64,writev,pwritev,?pwritev2,ftruncate,truncate,fallocate,?link,\
+                     linkat,?symlink,symlinkat,copy_file_range,sendfile,splice,?dup2,dup,dup3,sync_file_range";
+
+/// What `train` does with these arguments, in order, up to its end; none where `strace` is not there or may not be used.
+///
+/// # Panics
+///
+/// When it does not end well.
+#[track_caller]
+pub fn calls(at: &Place, arguments: &str) -> Option<Vec<Call>> {
+    let traces = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new("strace");
+    command.args([
+        "-f",
+        "-ff",
+        "-ttt",
+        "-T",
+        "-xx",
+        "-s",
+        "100000000",
+        "-e",
+        CALLS,
+    ]);
+    command.arg("-o").arg(traces.path().join("thread"));
+    let can = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .status();
+    if !can.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    command.arg(crate::program());
+    command.args(arguments.split_whitespace());
+    at.spawn(command).finish().succeeds();
+    // In the order of their ends: what has not returned is nothing to rely on.
+    let mut calls = Vec::new();
+    for file in fs::read_dir(traces.path()).expect("a folder") {
+        let text = fs::read_to_string(file.expect("an entry").path()).expect("ASCII");
+        let mut latest = 0;
+        for line in text.lines() {
+            if let Some((end, call)) = parse(line) {
+                latest = end.max(latest);
+                calls.push((latest, call));
+            }
+        }
+    }
+    calls.sort_by_key(|(end, _)| *end);
+    Some(calls.into_iter().map(|(_, call)| call).collect())
+}
+
+/// A line of one thread: when the call had returned, in microseconds, and what it was; none of what failed, or is no call.
+fn parse(line: &str) -> Option<(u64, Call)> {
+    let micros = |seconds: &str| -> Option<u64> { seconds.replace('.', "").parse().ok() };
+    let (start, rest) = line.split_once(' ')?;
+    let (rest, took) = rest.strip_suffix('>')?.rsplit_once(" <")?;
+    let (call, result) = rest.rsplit_once(" = ")?;
+    let (name, arguments) = call.trim_end().strip_suffix(')')?.split_once('(')?;
+    let result = result.split(' ').next()?.parse().ok()?;
+    (result >= 0).then(|| {
+        let arguments = arguments.split(", ").map(Argument::of).collect();
+        let name = name.to_owned();
+        let end = micros(start).expect("a time") + micros(took).expect("a duration");
+        (
+            end,
+            Call {
+                name,
+                arguments,
+                result,
+            },
+        )
+    })
+}
