@@ -74,7 +74,7 @@ fn deleting_a_damaged_epoch_falls_back_on_the_one_before() {
     assert_eq!(at.metrics("run"), whole);
 }
 
-/// The best epoch is the best of those that are left, now and after more training.
+/// The best epoch is the best of those that are left, now and after more training, and a warning tells of a better one.
 #[test]
 fn the_best_epoch_is_one_that_is_there() {
     let at = Place::with_run("");
@@ -89,15 +89,29 @@ fn the_best_epoch_is_one_that_is_there() {
         }
     };
     call_it(1, "-25.0");
-    let best = |at: &Place| at.train(EVALUATE).succeeds().stdout;
-    assert!(best(&at).contains("run: epoch 1,"));
+    let gone = "ELBO in epoch 1, -25.00 nats, and the checkpoint of that is gone";
+    let best_is = |epoch: usize, is_best_of_all: bool| {
+        let outcome = at.train(EVALUATE);
+        assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+        let said = format!("run: epoch {epoch},");
+        assert!(outcome.stdout.contains(&said), "{outcome:#?}");
+        assert_eq!(
+            outcome.stderr.contains(gone),
+            !is_best_of_all,
+            "{outcome:#?}"
+        );
+    };
+    best_is(1, true);
     std::fs::remove_dir_all(at.path("run/checkpoint/1")).unwrap();
-    assert!(best(&at).contains("run: epoch 2,"));
-    at.train("--resume run --epochs 3").succeeds();
-    call_it(3, "-26.0");
+    best_is(2, false);
+    // An epoch that is asked for is not said to be the best.
+    at.train(&format!("{EVALUATE} --epoch 2")).succeeds();
+    let outcome = at.train("--resume run --epochs 3");
+    assert!(outcome.stderr.contains(gone), "{outcome:#?}");
+    call_it(3, "-24.0");
     at.train("--resume run --epochs 7").succeeds();
     assert_eq!(at.names("run/checkpoint"), ["3", "6", "7"]);
-    assert!(best(&at).contains("run: epoch 3,"));
+    best_is(3, true);
 }
 
 /// Each is whole, but not of this run.
@@ -449,6 +463,29 @@ fn a_disk_too_full_for_the_metrics() {
     assert!(part.symlink_metadata().is_err());
     at.train(RESUME).succeeds();
     assert_eq!(at.numbers("run/metrics.csv", "epoch"), [1.0, 2.0, 3.0, 4.0]);
+}
+
+/// A limit on the size of files is a full disk, not the end of the program.
+#[cfg(target_os = "linux")]
+#[test]
+fn files_that_may_not_grow() {
+    let at = Place::with_run("");
+    let before = at.files();
+    let mut shell = Command::new("sh");
+    // Less than a checkpoint's part has; `ulimit` counts blocks of 512 bytes in some shells, of 1,024 in others.
+    shell.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]);
+    shell.arg(program()).args(RESUME.split_whitespace());
+    let words = [
+        "model.bpk",
+        "too large",
+        "the checkpoint of epoch 2 is kept",
+    ];
+    at.spawn(shell).finish().fails(1, &words);
+    for file in ["model.bpk", "checkpoint/2/model.bpk", "summary.json"] {
+        let file = Path::new("run").join(file);
+        assert!(at.files()[&file] == before[&file], "{}", file.display());
+    }
+    at.train(RESUME).succeeds();
 }
 
 /// A file system of its own, in memory, of four MiB; it is gone when it is dropped.

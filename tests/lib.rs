@@ -190,10 +190,31 @@ impl Place {
     /// Makes all numbers of a checkpoint's model, of `f32` alone, NaN, behind a checksum that is right.
     #[track_caller]
     pub fn spoil(&self, checkpoint: &str) {
+        self.fill(checkpoint, f32::from_bits(u32::MAX));
+    }
+
+    /// Makes all numbers of a checkpoint's model, of `f32` alone, this one, behind a checksum that is right.
+    #[track_caller]
+    pub fn fill(&self, checkpoint: &str, number: f32) {
         let mut bytes = self.bytes(&format!("{checkpoint}/model.bpk"));
         let start = first_number(&bytes);
-        bytes[start..].fill(0xff);
+        let (numbers, rest) = bytes[start..].as_chunks_mut();
+        assert!(rest.is_empty(), "{checkpoint} has numbers of other types");
+        numbers.fill(number.to_le_bytes());
         self.replace_part(checkpoint, "model.bpk", bytes);
+    }
+
+    /// Checks that with weights that are no numbers nothing can be drawn of `run`, which is of no images.
+    #[track_caller]
+    pub fn draws_nothing(&self) {
+        for epoch in self.saved("run") {
+            self.spoil(&format!("run/checkpoint/{epoch}"));
+        }
+        for flags in ["", " --count 2", " --count 2 --output points"] {
+            self.train(&format!("sample run{flags}"))
+                .fails(1, &["weights", "model.bpk", "not all finite"]);
+        }
+        assert!(!self.path("points").exists());
     }
 
     /// Puts other bytes in the place of a checkpoint's part, as its manifest then says.

@@ -144,26 +144,42 @@ fn other_signals_save_the_epoch_too() {
     }
 }
 
-/// Then there is nothing left to stop, and the pictures are drawn to their end.
+/// Then there is no training left to stop: one signal lets the pictures be drawn to their end, two do not.
 #[cfg(unix)]
 #[test]
-fn a_signal_after_the_training_changes_nothing() {
-    let at = Place::new();
+fn a_signal_after_the_training_ends_nothing_but_pictures() {
     // Pictures that take long.
-    let deep = "--hidden 16 --latent-dim 2 --layers 80 --epochs 1";
-    let mut running = at.start(&format!("{deep} --output run"));
+    let deep = "--hidden 16 --latent-dim 2 --layers 80 --epochs 1 --output run";
+    let whole = Place::new();
+    let mut running = whole.start(deep);
     running.wait_for("best epoch");
-    running.interrupt();
     running.interrupt();
     let outcome = running.finish();
     assert_eq!(outcome.code, Some(0), "{outcome:#?}");
-    assert!(
-        outcome.stderr.contains("training is over and saved"),
-        "{outcome:#?}"
-    );
+    let answer = "training is over and saved";
+    assert!(outcome.stderr.contains(answer), "{outcome:#?}");
     let pictures = ["posteriors.png", "reconstructions.png", "samples.png"];
-    let names = at.names("run");
-    assert!(pictures.iter().all(|name| names.contains(&(*name).into())));
+    assert!(
+        pictures
+            .iter()
+            .all(|name| whole.path("run").join(name).exists())
+    );
+
+    let at = Place::new();
+    let mut running = at.start(deep);
+    running.wait_for("best epoch");
+    running.interrupt();
+    running.wait_for_word(answer);
+    running.interrupt();
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(130), "{outcome:#?}");
+    assert!(!at.path("run/posteriors.png").exists(), "too late");
+    at.train("--resume run").succeeds();
+    for name in pictures {
+        let name = format!("run/{name}");
+        assert!(at.bytes(&name) == whole.bytes(&name), "{name}");
+    }
+    assert!(at.path("run/summary.json").exists());
 }
 
 /// As under `nohup`.
@@ -331,7 +347,9 @@ fn a_run_folder_that_is_moved_meanwhile() {
     first.wait_for("epoch   4/");
     std::fs::rename(at.path("run"), at.path("moved")).unwrap();
     std::fs::rename(at.path("other"), at.path("run")).unwrap();
-    first.finish().fails(1, &["training stopped"]);
+    first
+        .finish()
+        .fails(1, &["training stopped", "folder", "wherever that is now"]);
     assert!(before.len() > 5 && files("run") == before, "it wrote there");
 
     let saved = last_epoch(&at, "moved");

@@ -124,7 +124,7 @@ impl Backend {
 fn main() -> ExitCode {
     let args = Args::parse();
     process::keep_memory();
-    process::join_the_pool();
+    process::join_the_pool().expect("threads");
     let device = match args.backend.device() {
         Ok(device) => device,
         Err(error) => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cli::EvaluateArgs,
     density, energy,
-    run::{EVALUATIONS, RunDir, trained::Trained},
+    run::{RunDir, rows::EVALUATIONS, trained::Trained},
     task::{Task, TaskName},
     terminal::{say, warn},
     vae,
@@ -64,7 +64,7 @@ pub fn refuse(task: TaskName, flags: &[(&str, bool)]) -> Result<()> {
     Ok(())
 }
 
-/// Adds a row to a file of the run, [`EVALUATIONS`] or [`ESTIMATES`](crate::run::ESTIMATES).
+/// Adds a row to a file of the run, [`EVALUATIONS`] or [`ESTIMATES`](crate::run::rows::ESTIMATES).
 ///
 /// # Errors
 ///

@@ -28,9 +28,10 @@ use crate::{
     config::Training,
     curves, remote,
     run::{
-        Lock, RunDir, Summary,
+        RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
         history::History,
+        lock::Lock,
         pack,
         trained::{Trained, load_weights},
     },
@@ -76,7 +77,7 @@ impl<S: Settings> Plan<S> {
     pub fn of(flags: &impl Flags<Settings = S>) -> Result<Self> {
         let args = flags.run();
         let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
-        let resumed = resumed.map(|run| run.lock().map(|lock| (run, lock)));
+        let resumed = resumed.map(|run| Lock::take(run.path()).map(|lock| (run, lock)));
         let resumed = resumed.transpose()?;
         let settings = match &resumed {
             Some((run, _)) => flags.apply(run.settings()?),
@@ -96,7 +97,7 @@ impl<S: Settings> Plan<S> {
     /// When another process trains it.
     pub fn at(path: PathBuf, settings: S) -> Result<Self> {
         let resumed = RunDir::open(&path).ok();
-        let resumed = resumed.map(|run| run.lock().map(|lock| (run, lock)));
+        let resumed = resumed.map(|run| Lock::take(run.path()).map(|lock| (run, lock)));
         Ok(Self {
             resumed: resumed.transpose()?,
             output: Some(path),
@@ -386,6 +387,10 @@ impl<T: Task> Session<T> {
 
     /// What is left when training stops.
     fn kept(&self) -> String {
+        // Under its name there may be another by now.
+        if self.lock.check().is_err() {
+            return "what was saved before is in the folder, wherever that is now".into();
+        }
         match self.run.checkpoints().last() {
             None => "no epoch was finished, so there is no checkpoint".into(),
             Some(saved) => format!(

@@ -35,12 +35,13 @@ mod vae;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use cli::{Cli, Command};
 use density::DensityTask;
 use learn::Ending;
+use run::disk;
 use vae::VaeTask;
 
 /// What a shell expects of a program that Ctrl-C stopped.
@@ -72,8 +73,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<Ending> {
     // A thread that only waits for others would be missing from the pool.
     if !matches!(cli.command, Some(Command::Serve(_))) {
-        process::join_the_pool();
+        process::join_the_pool().context(
+            "cannot start threads: is their number or the memory of this process limited (ulimit -u, -v)?",
+        )?;
     }
+    disk::outlive_limits()?;
     match &cli.command {
         None => learn::train::<VaeTask>(&cli.train),
         Some(Command::Density(args)) => learn::train::<DensityTask>(args),

@@ -1,16 +1,28 @@
 //! How this process uses the machine.
 
+use std::error::Error;
+
+use rayon::ThreadPoolBuildError;
+
 #[cfg_attr(not(test), global_allocator)] // the tests have heap.rs
 #[cfg_attr(test, allow(dead_code))]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The calling thread joins the pool that the operations divide themselves over, so that it works along where it would
 /// wait, and none has to be woken for a small one. To be called once, on the thread that trains.
-pub fn join_the_pool() {
-    // An error says that the pool is there already, with which everything works too.
-    let _ = rayon::ThreadPoolBuilder::new()
+///
+/// # Errors
+///
+/// When the system gives this process no threads.
+pub fn join_the_pool() -> Result<(), ThreadPoolBuildError> {
+    let pool = rayon::ThreadPoolBuilder::new()
         .use_current_thread()
         .build_global();
+    match pool {
+        Err(error) if error.source().is_some() => Err(error),
+        // It is there already, with which everything works too.
+        _ => Ok(()),
+    }
 }
 
 /// `mi_option_purge_delay` of mimalloc's C header, versions 2 and 3, which the Rust crate leaves out.

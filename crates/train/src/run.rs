@@ -28,85 +28,36 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 pub mod checkpoint;
 pub mod disk;
+pub mod fits;
 pub mod history;
+pub mod lock;
 pub mod pack;
+pub mod rows;
 pub mod trained;
 
 use crate::{
     backend::Backend,
     config,
     task::{Measured, Settings, TaskName},
-    terminal::warn,
 };
 use checkpoint::{Origin, Sum};
-use disk::{check_kind, create_folders, read, replace_by, sync};
+use disk::{create_folders, read, replace_by, sync};
 use history::{EpochRow, History};
-
-/// What the names of the folders of fits begin with, before the seed.
-const SEED: &str = "seed-";
-
-/// Held while a training writes.
-const LOCK: &str = "lock";
-
-/// What none but a training writes, beside the checkpoints and the metrics.
-const TRAINED: [&str; 5] = [
-    "config.json",
-    "curves.svg",
-    "model.bpk",
-    "model.safetensors",
-    "summary.json",
-];
-
-/// The file of `train evaluate`.
-pub const EVALUATIONS: &str = "evaluations.csv";
-
-/// The file of `train estimates`.
-pub const ESTIMATES: &str = "estimates.csv";
+use lock::{LOCK, Lock};
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
-}
-
-/// What keeps others from training in a folder.
-#[derive(Clone, Debug)]
-pub struct Lock(Arc<(PathBuf, File)>);
-
-impl Lock {
-    /// Looks whether the folder of this name is still the one that was locked: it may have been moved, or its lock deleted, and
-    /// another training have begun under its name.
-    ///
-    /// # Errors
-    ///
-    /// When it is another, or none.
-    pub fn check(&self) -> io::Result<()> {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-
-            let (path, file) = &*self.0;
-            let [there, held] = [fs::metadata(path)?, file.metadata()?];
-            if (there.dev(), there.ino()) != (held.dev(), held.ino()) {
-                return Err(io::Error::other(format!(
-                    "{} is not what this training had locked: the folder was moved, or another training began in it",
-                    path.display()
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// `summary.json`.
@@ -161,7 +112,7 @@ impl RunDir {
             None => first_free(Path::new("runs"), &settings.short_name())?,
         };
         let run = Self { path };
-        let lock = run.lock()?;
+        let lock = Lock::take(&run.path)?;
         // Another process may have begun before this one had the lock, and be done already.
         ensure!(is_blank(&run.path), exists(&run.path));
         run.save_settings(settings)?;
@@ -328,89 +279,6 @@ impl RunDir {
         Ok((bytes, summary.map(|summary| summary.best_epoch)))
     }
 
-    /// Keeps other processes from training here for as long as what is returned lives; a process that is killed keeps
-    /// nobody out. With a warning nobody is kept out where that cannot be had, as on some network file systems.
-    ///
-    /// # Errors
-    ///
-    /// When one is at it, or the folder cannot be written.
-    pub fn lock(&self) -> Result<Lock> {
-        let path = self.path.join(LOCK);
-        let file = open_lock(&path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => self.clear_halves(),
-            Err(TryLockError::WouldBlock) => bail!(
-                "another process trains in {}: wait for its end, or stop it",
-                self.path.display()
-            ),
-            Err(TryLockError::Error(error)) => {
-                warn(format_args!(
-                    "warning: cannot lock {}: {error}; see to it that no other process trains in this folder",
-                    path.display()
-                ));
-            }
-        }
-        Ok(Lock(Arc::new((path, file))))
-    }
-
-    /// Deletes halves of what none but a training writes, which one that was killed has left.
-    fn clear_halves(&self) {
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let half = name.strip_suffix(".part");
-            let is_ours =
-                half.and_then(|half| half.rsplit_once('.'))
-                    .is_some_and(|(whole, process)| {
-                        TRAINED.contains(&whole)
-                            && process.bytes().all(|byte| byte.is_ascii_digit())
-                    });
-            if is_ours {
-                // One that stays does no harm.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-
-    /// Adds a row to [`EVALUATIONS`] or [`ESTIMATES`]. A file with other columns, as older versions wrote it, or with half a last
-    /// row is kept under another name, which is returned.
-    ///
-    /// # Errors
-    ///
-    /// When the folder cannot be written.
-    pub fn add_row(&self, file: &str, row: &impl Serialize) -> Result<Option<PathBuf>> {
-        let path = self.path.join(file);
-        // One after the other, where there are locks; it is let go with the file.
-        let lock = open_lock(&self.path.join("evaluations.lock"));
-        let _locked = lock.and_then(|file| file.lock().map(|()| file));
-        add_row(&path, row).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// The rows of `evaluations.csv`.
-    ///
-    /// # Errors
-    ///
-    /// When a row is damaged, or the columns are those of another version.
-    pub fn evaluations<Row: DeserializeOwned>(&self) -> Result<Vec<Row>> {
-        let Some(text) = self.read(EVALUATIONS)? else {
-            return Ok(Vec::new());
-        };
-        let rows = csv::Reader::from_reader(&text[..]).into_deserialize();
-        let rows = rows.collect::<Result<_, _>>().map_err(Into::into);
-        // Half a last row may read as a whole one.
-        let is_whole = text.is_empty() || text.ends_with(b"\n");
-        let rows =
-            rows.and_then(|rows| is_whole.then_some(rows).context("its last row breaks off"));
-        rows.with_context(|| {
-            let path = self.path.display();
-            format!(
-                "{path}/evaluations.csv is damaged or of another version: `train evaluate {path}` keeps it under another \
-                 name and begins a new one"
-            )
-        })
-    }
-
     /// The folder of all checkpoints.
     pub fn checkpoint_folder(&self) -> PathBuf {
         self.path.join("checkpoint")
@@ -437,76 +305,6 @@ impl RunDir {
             .collect();
         epochs.sort_unstable();
         epochs
-    }
-
-    /// The folder of the fit with this seed, of several.
-    pub fn of_seed(&self, seed: u64) -> PathBuf {
-        self.path.join(format!("{SEED}{seed}"))
-    }
-
-    /// The fit with this seed, of several with these settings.
-    ///
-    /// # Errors
-    ///
-    /// When there is none, or one of other settings.
-    pub fn fit<S: Settings>(&self, settings: &S, seed: u64) -> Result<Self> {
-        let path = self.of_seed(seed);
-        let shown = path.display();
-        let run = Self::open(&path).with_context(|| {
-            format!("{shown} is in the way of a fit: move it away, and that fit begins anew")
-        })?;
-        let there: S = run.settings()?;
-        let mut expected = settings.of_seed(seed);
-        // By itself it may have gone on for longer, and elsewhere.
-        let training = expected.training_mut();
-        let its = there.training();
-        (training.epochs, training.backend) = (its.epochs, its.backend);
-        training.devices.clone_from(&its.devices);
-        ensure!(
-            there == expected,
-            "{shown} is a fit of other settings than the folder around it: one of the two config.json was exchanged; put it \
-             back, or move {shown} away, and that fit begins anew"
-        );
-        Ok(run)
-    }
-
-    /// The fits of a run of several seeds, in their order, each as a run or the reason why it is none; of another this run
-    /// alone.
-    ///
-    /// # Errors
-    ///
-    /// When the configuration was damaged.
-    pub fn fits<S: Settings>(self) -> Result<Vec<Result<Self>>> {
-        let settings: S = self.settings()?;
-        let Some(seeds) = settings.seeds() else {
-            return Ok(vec![Ok(self)]);
-        };
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let seed_of = |name: &str| name.strip_prefix(SEED)?.parse().ok();
-        let mut there: Vec<u64> = entries
-            .filter_map(|entry| seed_of(entry.file_name().to_str()?))
-            .filter(|seed| seeds.contains(seed))
-            .collect();
-        there.sort_unstable();
-        there.dedup();
-        let fits = there.iter().map(|&seed| self.fit(&settings, seed));
-        let mut fits: Vec<Result<Self>> = fits.collect();
-        let first = seeds
-            .clone()
-            .find(|seed| there.binary_search(seed).is_err());
-        if let Some(first) = first {
-            let run = self.path.display();
-            let more = match seeds.end - seeds.start - there.len() as u64 - 1 {
-                0 => String::new(),
-                more => format!(", nor {more} more of {run}"),
-            };
-            fits.push(Err(anyhow!(
-                "{} is not there{more}: {} --resume {run} makes what is missing",
-                self.of_seed(first).display(),
-                S::TASK.command()
-            )));
-        }
-        Ok(fits)
     }
 
     /// Whether there are weights, of a checkpoint or of the best epoch alone.
@@ -587,60 +385,16 @@ impl RunDir {
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    match check_kind(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
-fn add_row(path: &Path, row: &impl Serialize) -> Result<Option<PathBuf>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.serialize(row)?;
-    let text = writer.into_inner().map_err(|error| error.into_error())?;
-    let header = text
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .map_or(0, |at| at + 1);
-
-    let before = match read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        read => read?,
-    };
-    let fits = before.starts_with(&text[..header]) && before.ends_with(b"\n");
-    let kept = if before.is_empty() || fits {
-        None
-    } else {
-        Some(set_aside(path)?)
-    };
-    let new = if fits { &text[header..] } else { &text[..] };
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    file.write_all(new)?;
-    Ok(kept)
-}
-
-/// Renames `name.csv` to the first free of `name-1.csv`, `name-2.csv`, …
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let mut names = (1_u64..).map(|n| path.with_file_name(format!("{stem}-{n}.csv")));
-    let kept = names
-        .find(|name| !name.exists())
-        .expect("one of infinitely many");
-    fs::rename(path, &kept)?;
-    Ok(kept)
-}
-
 /// Whether it is a folder with nothing in it, but perhaps a lock and the half of a configuration: a process was killed before
 /// its first word.
 pub fn is_blank(path: &Path) -> bool {
-    let is_left = |entry: io::Result<fs::DirEntry>| {
-        let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        name.is_ok_and(|name| {
-            name == LOCK || name.starts_with("config.json.") && name.ends_with(".part")
-        })
+    let is_left = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = name == LOCK || name.starts_with("config.json.") && name.ends_with(".part");
+        is_ours && entry.file_type().is_ok_and(|kind| kind.is_file())
     };
-    fs::read_dir(path).is_ok_and(|mut names| names.all(is_left))
+    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_left)))
 }
 
 /// The first of `name-1`, `name-2`, … that is not there yet, created.
@@ -670,7 +424,7 @@ pub fn first_free(parent: &Path, name: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{energy::EnergySettings, vae::VaeSettings};
+    use crate::vae::VaeSettings;
 
     #[test]
     fn a_folder_that_exists_is_left_alone() {
@@ -717,6 +471,10 @@ mod tests {
             assert!(error.contains("exists"), "{names:?}: {error}");
             fs::remove_dir_all(&folder).unwrap();
         }
+        // A folder is none of ours, whatever its name.
+        fs::create_dir_all(folder.join(half)).unwrap();
+        let error = create().unwrap_err().to_string();
+        assert!(error.contains("exists"), "{error}");
     }
 
     #[test]
@@ -737,18 +495,6 @@ mod tests {
             fs::create_dir_all(run.checkpoint_folder().join(name)).unwrap();
         }
         assert_eq!(run.checkpoints(), [9, 10]);
-    }
-
-    #[test]
-    fn two_cannot_train_in_one_folder() {
-        let parent = tempfile::tempdir().unwrap();
-        let (run, _) =
-            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
-        let lock = run.lock().unwrap();
-        let error = run.lock().unwrap_err().to_string();
-        assert!(error.contains("another process"), "{error}");
-        drop(lock);
-        run.lock().unwrap();
     }
 
     /// Whoever is second has not written over the configuration of the first.
@@ -772,105 +518,5 @@ mod tests {
             let settings: VaeSettings = run.settings().unwrap();
             assert_eq!(settings.training.seed, seed);
         }
-    }
-
-    /// Of another process, of an earlier one, and of nobody.
-    #[test]
-    fn halves_that_a_training_left_are_deleted() {
-        let parent = tempfile::tempdir().unwrap();
-        let (run, lock) =
-            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
-        drop(lock);
-        let names = ["model.bpk.12.part", "summary.json.7.part"];
-        let others = ["samples.png.12.part", "model.bpk.mine.part", "model.bpk.12"];
-        for name in names.iter().chain(&others) {
-            fs::write(run.path().join(name), "half").unwrap();
-        }
-        let _lock = run.lock().unwrap();
-        assert!(names.iter().all(|name| !run.path().join(name).exists()));
-        assert!(others.iter().all(|name| run.path().join(name).exists()));
-    }
-
-    /// Of the seeds 3 to 7 one is there.
-    #[test]
-    fn fits_that_are_missing_are_counted() {
-        let parent = tempfile::tempdir().unwrap();
-        let mut settings = EnergySettings {
-            restarts: 5.try_into().unwrap(),
-            ..EnergySettings::default()
-        };
-        settings.training.seed = 3;
-        let (run, _) = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
-        RunDir::create(Some(&run.of_seed(4)), &settings.of_seed(4)).unwrap();
-        let mut fits = run.fits::<EnergySettings>().unwrap();
-        let missing = fits.pop().unwrap().unwrap_err().to_string();
-        assert!(
-            missing.contains("seed-3 is not there, nor 3 more of"),
-            "{missing}"
-        );
-        assert!(matches!(&fits[..], [Ok(_)]));
-    }
-
-    #[test]
-    fn a_fits_own_configuration_is_not_that_of_the_folder_around_it() {
-        let parent = tempfile::tempdir().unwrap();
-        let settings = EnergySettings {
-            restarts: 2.try_into().unwrap(),
-            ..EnergySettings::default()
-        };
-        let (run, _) = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
-        let (fit, _) = RunDir::create(Some(&run.of_seed(1)), &settings.of_seed(1)).unwrap();
-        run.settings::<EnergySettings>().unwrap();
-        fit.settings::<EnergySettings>().unwrap();
-        run.save_settings(&settings.of_seed(1)).unwrap();
-        let error = run.settings::<EnergySettings>().unwrap_err().to_string();
-        assert!(error.contains("seed-1, one of the fits"), "{error}");
-    }
-
-    #[derive(Serialize)]
-    struct Old {
-        epoch: usize,
-        elbo: f64,
-    }
-
-    #[derive(Serialize)]
-    struct New {
-        epoch: usize,
-        split: &'static str,
-        elbo: f64,
-    }
-
-    #[test]
-    fn rows_of_other_columns_are_kept_and_not_mixed() {
-        let parent = tempfile::tempdir().unwrap();
-        let (run, _) =
-            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
-        let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
-        let (elbo, split) = (-1.5, "test");
-        for epoch in [1, 2] {
-            let kept = run.add_row(EVALUATIONS, &Old { epoch, elbo }).unwrap();
-            assert_eq!(kept, None);
-        }
-        let row = New {
-            epoch: 3,
-            split,
-            elbo,
-        };
-        let kept = run.add_row(EVALUATIONS, &row).unwrap();
-        assert_eq!(kept, Some(run.path().join("evaluations-1.csv")));
-        assert_eq!(run.add_row(EVALUATIONS, &row).unwrap(), None);
-        assert_eq!(text("evaluations-1.csv"), "epoch,elbo\n1,-1.5\n2,-1.5\n");
-        let header = "epoch,split,elbo\n";
-        assert_eq!(
-            text("evaluations.csv"),
-            format!("{header}3,test,-1.5\n3,test,-1.5\n")
-        );
-
-        // Cut short by a full disk.
-        fs::write(run.path().join("evaluations.csv"), format!("{header}3,te")).unwrap();
-        let kept = run.add_row(EVALUATIONS, &row).unwrap();
-        assert_eq!(kept, Some(run.path().join("evaluations-2.csv")));
-        assert_eq!(text("evaluations-2.csv"), format!("{header}3,te"));
-        assert_eq!(text("evaluations.csv"), format!("{header}3,test,-1.5\n"));
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     evaluation::refuse,
     run::{RunDir, disk::create_with, trained::Trained},
     task::{Task, TaskName},
+    terminal::warn,
     vae::VaeTask,
 };
 
@@ -79,6 +80,20 @@ fn write(
         writer.serialize(row)?;
     }
     Ok(writer.flush()?)
+}
+
+/// Those of some points that can be drawn; a warning tells how many others there are.
+pub fn finite<P: AsRef<[f64]>>(mut points: Vec<P>) -> Vec<P> {
+    let all = points.len();
+    points.retain(|point| point.as_ref().iter().all(|number| number.is_finite()));
+    if points.len() < all {
+        warn(format_args!(
+            "warning: {} of {all} samples are not finite, and not drawn: training had diverged, or their numbers are too large \
+             for single precision",
+            all - points.len()
+        ));
+    }
+    points
 }
 
 fn is_closed(error: &anyhow::Error) -> bool {

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::{
@@ -160,8 +161,23 @@ impl SampleArgs {
         flags
     }
 
+    /// Refuses, for pictures, what goes with numbers.
+    ///
+    /// # Errors
+    ///
+    /// When such a flag is given.
+    pub fn check_is_without_a_count(&self) -> Result<()> {
+        for (flag, is_given) in self.of_a_count() {
+            ensure!(
+                !is_given,
+                "{flag} goes with samples as numbers: say how many with --count, or leave it out"
+            );
+        }
+        Ok(())
+    }
+
     /// What goes with a count of samples alone, and whether it is given.
-    pub fn of_a_count(&self) -> Vec<(&'static str, bool)> {
+    fn of_a_count(&self) -> Vec<(&'static str, bool)> {
         vec![
             ("--context", self.context.is_some()),
             ("--output", self.output.is_some()),

@@ -6,13 +6,12 @@ use burn::tensor::{Tensor, TensorData};
 use super::{DensityTask, tensors};
 use crate::{
     cli::SampleArgs,
-    evaluation::refuse,
     plot::{Window, corner, density_map, histogram_map, panels},
     points::{self, Points, Standardization},
     random::{FIXED_EPOCH, Purpose, normal_rows},
     run::{RunDir, trained::Trained},
-    sample::write_csv,
-    task::{Task, TaskName},
+    sample::{finite, write_csv},
+    task::Task,
     terminal::{say, warn},
 };
 
@@ -24,7 +23,7 @@ pub fn run(args: &SampleArgs, run: &RunDir) -> Result<()> {
     let trained = Trained::<DensityTask>::load(run, settings)?;
     trained.check_weights()?;
     let Some(count) = args.count else {
-        refuse(TaskName::Density, &args.of_a_count())?;
+        args.check_is_without_a_count()?;
         return draw(run, &trained);
     };
     let standardization = &trained.task.points.standardization;
@@ -126,7 +125,7 @@ pub fn draw(run: &RunDir, trained: &Trained<DensityTask>) -> Result<()> {
     let data: Vec<Vec<f64>> = (0..test.len())
         .map(|i| standardization.to_user(test.row(i)))
         .collect();
-    let samples = samples_like(trained, &test)?;
+    let samples = finite(samples_like(trained, &test)?);
     let path = run.path().display();
     let mut json = serde_json::to_string_pretty(standardization)?;
     json.push('\n');

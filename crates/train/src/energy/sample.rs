@@ -13,7 +13,7 @@ use crate::{
     plot::{Interval, Window, density_map, histogram_map, panels},
     random::Purpose,
     run::{RunDir, trained::Trained},
-    sample::write_csv,
+    sample::{finite, write_csv},
     task::{Task, TaskName},
     terminal::say,
 };
@@ -36,7 +36,7 @@ pub fn run(args: &SampleArgs, run: RunDir) -> Result<()> {
     let (run, trained) = Trained::<EnergyTask>::of_best_fit(run, None, here)?;
     trained.check_weights()?;
     let Some(count) = args.count else {
-        refuse(TaskName::Energy, &args.of_a_count())?;
+        args.check_is_without_a_count()?;
         return draw(&run, &trained);
     };
     let header = ["z1", "z2"].map(String::from);
@@ -80,7 +80,11 @@ pub fn draw(run: &RunDir, trained: &Trained<EnergyTask>) -> Result<()> {
     let grid = Grid::new(WINDOW, SIDE);
     let target = trained.task.settings().energy.log_density_on(&grid);
     let density = log_density(trained, &grid)?;
-    let points = samples(trained, 0..SHOWN, trained.task.settings().training.seed)?;
+    let points = finite(samples(
+        trained,
+        0..SHOWN,
+        trained.task.settings().training.seed,
+    )?);
     let side = Interval {
         from: -WINDOW,
         to: WINDOW,

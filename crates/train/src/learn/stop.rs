@@ -30,15 +30,14 @@ pub struct StopRequest {
 impl StopRequest {
     /// What the first wish is answered with.
     pub const ANSWER: &str =
-        "stopping after this epoch, when it is saved; Ctrl-C again stops at once and loses it";
+        "stopping after this epoch, when it is saved; one more Ctrl-C stops at once and loses it";
 
-    /// What a wish is answered with that comes later. Pictures take seconds, and a run without them would have to be drawn
-    /// by another command.
-    const TOO_LATE: &str =
-        "training is over and saved; the pictures are being drawn, and then it ends";
+    /// What a wish is answered with that comes later: pictures mostly take seconds.
+    const TOO_LATE: &str = "training is over and saved; the pictures are being drawn, and then it ends; one more Ctrl-C ends it \
+                            now, and --resume draws what is missing";
 
-    /// Listens to those who want to end this process: Ctrl-C, again, means after this step, and once more, now; SIGTERM and
-    /// SIGHUP, which may both come of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
+    /// Listens to those who want to end this process: Ctrl-C, again, means after this step, and once more, or when training is
+    /// over, now; SIGTERM and SIGHUP, which may both come of one event, only ask. A process that was told to outlive its terminal (`nohup`) doesn't hear of its end.
     /// Answers on standard error if `speak`. To be called when a training begins; from the second on, it listens already.
     ///
     /// # Errors
@@ -58,9 +57,11 @@ impl StopRequest {
         };
         let (stop, say) = (self.clone(), answer.clone());
         let mut interrupted = false;
-        let on_ctrl_c = move || match stop.ask() && !stop.over.load(Ordering::Relaxed) {
-            // A step that waits for a device that doesn't answer hears of nothing.
-            true if interrupted => std::process::exit(crate::STOPPED.into()),
+        let on_ctrl_c = move || match stop.ask() {
+            // A step that waits for a device that doesn't answer hears of nothing, nor do pictures.
+            true if interrupted || stop.over.load(Ordering::Relaxed) => {
+                std::process::exit(crate::STOPPED.into());
+            }
             true => {
                 interrupted = true;
                 stop.interrupter().stop(Some("interrupted"));

@@ -27,9 +27,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Lock, RunDir,
+    RunDir,
     disk::{self, sync, write_through},
     history::History,
+    lock::Lock,
 };
 use crate::{
     config,

@@ -6,6 +6,18 @@ use std::{
     path::Path,
 };
 
+/// Where the size of files is limited (`ulimit -f`), writing beyond that is an error as any other, and not the end of this process.
+/// To be called once.
+///
+/// # Errors
+///
+/// When the system does not let this process listen to signals.
+pub fn outlive_limits() -> io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default())?;
+    Ok(())
+}
+
 /// The bytes of a file.
 ///
 /// # Errors
@@ -69,7 +81,10 @@ fn rename_new(part: &Path, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             // On some file systems no file has two names.
             File::create_new(path)?;
-            fs::rename(part, path)
+            fs::rename(part, path).inspect_err(|_| {
+                // It is empty, and from here.
+                let _ = fs::remove_file(path);
+            })
         }
         linked => linked.and_then(|()| fs::remove_file(part)),
     }

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Lock,
     disk::{self, replace},
+    lock::Lock,
 };
 use crate::task::Measured;
 

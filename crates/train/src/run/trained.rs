@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     learn::learner::Trainee,
-    task::{Model, Settings, Task},
+    task::{Measured, Model, Settings, Task},
     terminal::warn,
 };
 
@@ -93,29 +93,32 @@ impl<T: Task> Trained<T> {
         )
     }
 
-    /// The model as it was after `epoch`, without one the best, with the device and the data at hand.
+    /// The model as it was after the epoch that is `asked` for, without one the best, with the device and the data at hand.
     ///
     /// # Errors
     ///
     /// When there is no checkpoint, or it is damaged or does not fit the data.
-    pub fn of_epoch(run: &RunDir, epoch: Option<usize>, task: T, device: Device) -> Result<Self> {
+    pub fn of_epoch(run: &RunDir, asked: Option<usize>, task: T, device: Device) -> Result<Self> {
         let model = task.model(&device);
         // An evaluation may have other settings than training, but not weights of another run.
         let origin = Origin::new(&run.settings::<T::Settings>()?, task.fingerprint());
         let left = run.model_file();
         let (model, epoch, file) =
-            if epoch.is_none() && run.checkpoints().is_empty() && left.is_file() {
+            if asked.is_none() && run.checkpoints().is_empty() && left.is_file() {
                 let (bytes, epoch) = run.model(&origin)?;
                 let record = record(bytes).with_context(|| {
                     format!("{} is damaged, and there is no checkpoint", left.display())
                 })?;
                 (fit(model, record, &left, &task)?, epoch, left)
             } else {
-                let (epoch, file, record) = read_checkpoint::<T>(run, epoch, &origin)?;
+                let (epoch, file, record) = read_checkpoint::<T>(run, asked, &origin)?;
                 let trainee = fit(Trainee::new(model, 1, &device), record, &file, &task)?;
                 (trainee.averaged().clone(), Some(epoch), file)
             };
         let history = History::load(&run.metrics_file(), T::Model::MEASURED)?;
+        if let (None, Some(best)) = (asked, epoch) {
+            tell_of_a_better_one(run, &history, best, T::Model::MEASURED);
+        }
         Ok(Self {
             task,
             device,
@@ -152,6 +155,27 @@ impl ModuleVisitor for Finite {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let numbers = param.val().into_data();
         self.0 &= numbers.iter::<f32>().all(f32::is_finite);
+    }
+}
+
+/// Where the best of the epochs that are saved is not the best that there were: somebody has deleted its checkpoint.
+fn tell_of_a_better_one(run: &RunDir, history: &History, best: usize, measured: &Measured) {
+    let Some(&last) = run.checkpoints().last() else {
+        return;
+    };
+    let (better, score) = (history.best_of(|epoch| epoch <= last), history.score(best));
+    if let (Some(better), Some(score)) = (better, score)
+        && better.valid_score() > score
+        && !run.checkpoint(better.epoch).exists()
+    {
+        warn(format_args!(
+            "warning: {} had its best validation {} in epoch {}, {:.2} nats, and the checkpoint of that is gone: the best that \
+             is left is epoch {best}, {score:.2} nats",
+            run.path().display(),
+            measured.terms[0].name,
+            better.epoch,
+            better.valid_score(),
+        ));
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     data::{Binarization, DatasetName},
     evaluation::{Split, figure, record},
     random::Purpose,
-    run::ESTIMATES,
+    run::rows::ESTIMATES,
     terminal::{bar, say},
 };
 

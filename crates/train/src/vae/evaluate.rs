@@ -13,7 +13,7 @@ use crate::{
     cli::{EvaluateArgs, Subjects},
     data::{self, Images, Splits},
     evaluation::{Split, figure, record},
-    run::{EVALUATIONS, RunDir, trained::Trained},
+    run::{RunDir, rows::EVALUATIONS, trained::Trained},
     task::Settings,
     terminal::{bar, say},
 };
