@@ -476,7 +476,7 @@ fn files_that_may_not_grow() {
     shell.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""]);
     shell.arg(program()).args(RESUME.split_whitespace());
     let words = [
-        "model.bpk",
+        "checkpoint/3",
         "too large",
         "the checkpoint of epoch 2 is kept",
     ];

@@ -407,6 +407,7 @@ impl Shared {
         if parts.len() < Part::ALL.len() {
             return Ok(());
         }
+        // The epoch's row comes before its checkpoint: whoever adds it holds this until the disk has it.
         let history = self.history.lock().expect("no panic while locked");
         let manifest = Manifest {
             epoch,
@@ -421,9 +422,6 @@ impl Shared {
         let mut json = serde_json::to_vec_pretty(&manifest)?;
         json.push(b'\n');
         write_through(&unfinished.join("manifest.json"), &json)?;
-        // The epoch's row comes before its checkpoint.
-        fs::File::open(self.run.metrics_file())?.sync_all()?;
-        sync(self.run.path())?;
         sync(&unfinished)?;
         self.lock.check()?;
         fs::rename(&unfinished, self.run.checkpoint(epoch))?;
