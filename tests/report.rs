@@ -1,6 +1,6 @@
 //! What `train report` says of runs, and where it writes it.
 
-use end_to_end::Place;
+use end_to_end::{Place, TINY};
 
 /// The rows of a report's table by column, without spaces around the cells.
 fn markdown(at: &Place, report: &str) -> Vec<Vec<String>> {
@@ -89,6 +89,22 @@ fn the_table_has_what_was_evaluated_and_says_what_was_not() {
         .lines()
         .filter_map(|line| line.strip_prefix("not evaluated: train "))
         .collect();
+    the_page_says_the_same(&at, &missing);
+    // What is trained for the same stands on the same axes, and seeds have one name.
+    let curves = at.text("report/curves.svg");
+    let words: Vec<&str> = (curves.split("<text").skip(1))
+        .map(|rest| rest.split_once('>').unwrap().1.split_once('<').unwrap().0)
+        .filter(|word| word.parse::<f64>().is_err())
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "ELBO, digits, dynamic binarisation",
+            "epoch",
+            "one, seeds 1, 2, 3",
+            "plain"
+        ]
+    );
     assert_eq!(
         missing,
         [
@@ -113,6 +129,94 @@ fn the_table_has_what_was_evaluated_and_says_what_was_not() {
             .iter()
             .all(|row| !row[11].is_empty())
     );
+}
+
+/// As the table and the notes below it in Markdown, and what is printed.
+fn the_page_says_the_same(at: &Place, missing: &[&str]) {
+    let page = at.text("report/report.html");
+    let between = |text: &str, tag: &str| -> Vec<String> {
+        let [start, end] = [format!("<{tag}>"), format!("</{tag}>")];
+        let parts = text.split(&start).skip(1);
+        let ends = parts.map(|part| part.split_once(&end).unwrap().0);
+        ends.map(str::to_owned).collect()
+    };
+    let (table, rest) = page.split_once("</table>").unwrap();
+    let mut expected = markdown(at, "report");
+    // Under the header stands a line.
+    let header = expected.remove(0);
+    expected.remove(0);
+    assert_eq!(between(table, "th"), header);
+    assert_eq!(between(table, "td"), expected.concat());
+    let (text, _) = rest.split_once("<h2>").unwrap();
+    let notes = at.text("report/table.md");
+    let notes: Vec<&str> = notes
+        .lines()
+        .filter(|line| !line.starts_with('|') && !line.is_empty())
+        .collect();
+    assert_eq!(
+        notes.len(),
+        2,
+        "none is left out, and all can be compared: {notes:?}"
+    );
+    let mut paragraphs = between(text, "p");
+    assert_eq!(paragraphs.pop().unwrap(), "Not evaluated yet:");
+    assert_eq!(paragraphs, notes);
+    let commands = missing.iter().map(|command| format!("train {command}"));
+    assert_eq!(between(text, "code"), commands.collect::<Vec<_>>());
+}
+
+/// A mean is of runs with seeds of their own that saw the same zeros and ones; where they did not, a note says so.
+#[test]
+fn what_cannot_be_compared_is_not_averaged() {
+    let at = Place::new();
+    for (run, seed) in [("one", 1), ("two", 2), ("three", 3)] {
+        at.train(&format!("{TINY} --epochs 1 --seed {seed} --output {run}"))
+            .succeeds();
+    }
+    for samples in [1, 2] {
+        at.train(&format!("evaluate one two three --samples {samples}"))
+            .succeeds();
+    }
+    for (path, bytes) in at.files() {
+        if let Ok(name) = path.strip_prefix("one") {
+            at.write(&format!("again/{}", name.display()), bytes);
+        }
+    }
+    let names = |runs: &str| {
+        at.train(&format!("report {runs}")).succeeds();
+        let report = at
+            .names("")
+            .into_iter()
+            .filter(|name| name.starts_with("report-"));
+        let report = report.last().unwrap();
+        let names = markdown(&at, &report)
+            .into_iter()
+            .skip(2)
+            .map(|row| row[0].clone());
+        (
+            names.collect::<Vec<_>>(),
+            at.text(&format!("{report}/table.md")),
+            at.text(&format!("{report}/report.html")),
+        )
+    };
+    assert_eq!(names("one").0, ["one"]);
+    assert_eq!(names("one again").0, ["one", "again"]);
+    let (rows, notes, _) = names("one again two");
+    assert_eq!(rows, ["one", "again", "two", "mean of 2 seeds"]);
+    assert!(!notes.contains("compared"), "{notes}");
+
+    let draw = at.column("three/evaluations.csv", "draw")[0].clone();
+    let text = at
+        .text("three/evaluations.csv")
+        .replace(&draw, "crc32:0badd1ce");
+    at.write("three/evaluations.csv", text);
+    let (rows, notes, page) = names("one two three");
+    assert_eq!(rows, ["one", "two", "three", "mean of 2 seeds"]);
+    // Each by name once, whatever the number of its evaluations.
+    let note = format!("(crc32:0badd1ce of three; {draw} of one, two)");
+    assert!(notes.contains("**Not all can be compared**"), "{notes}");
+    assert!(notes.contains(&note), "{note}: {notes}");
+    assert!(page.contains("<strong>Not all can be compared</strong>: the zeros"));
 }
 
 /// Rows of other splits, epochs, binarisations and noise seeds are not the test's; of two alike the later one counts.
