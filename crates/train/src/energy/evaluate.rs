@@ -146,12 +146,7 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
         "the density is not finite everywhere with the weights {}: training had diverged; evaluate another epoch with --epoch",
         trained.file.display()
     );
-    // Of what the grid lacks the samples tell.
-    let beyond = (log_weights.iter().zip(&is_beyond)).filter(|&(_, &is_beyond)| is_beyond);
-    let beyond = beyond.fold(Part::default(), |part, (log_w, _)| Part {
-        kl: part.kl + (log_z - log_w) / samples as f64,
-        mass: part.mass + 1.0 / samples as f64,
-    });
+    let beyond = Part::beyond(&log_weights, &is_beyond, log_z);
     let is_check = on_grid.error(&beyond) <= elbo.standard_error.max(CLOSE);
     Ok(Row {
         epoch: trained.epoch,
@@ -208,6 +203,17 @@ struct Part {
 }
 
 impl Part {
+    /// Of what the grid lacks: the samples that lie there tell.
+    fn beyond(log_weights: &[f64], is_beyond: &[bool], log_z: f64) -> Self {
+        let share = 1.0 / log_weights.len() as f64;
+        let there = log_weights.iter().zip(is_beyond);
+        let there = there.filter(|&(_, &is_beyond)| is_beyond);
+        there.fold(Self::default(), |part, (log_w, _)| Self {
+            kl: part.kl + share * (log_z - log_w),
+            mass: part.mass + share,
+        })
+    }
+
     /// By how much its KL differs from all of q's, about, where `beyond` is what it lacks: by that, and where both together are not
     /// one, since the cells are too coarse, by as large a share of the KL.
     fn error(&self, beyond: &Self) -> f64 {
@@ -307,6 +313,19 @@ mod tests {
         assert!((error - 1.198).abs() < 1e-9, "{error}");
         let error = part(37.8077, 1.0031).error(&Part::default());
         assert!((error - 0.0031 * 37.8077).abs() < 1e-9, "{error}");
+        // Where q is below p a part of the KL is negative, and cells may count too little.
+        let error = part(-2.0, 0.98).error(&part(-0.3, 0.01));
+        assert!((error - (0.3 + 0.01 * 2.0)).abs() < 1e-12, "{error}");
+    }
+
+    /// Two of four samples lie beyond.
+    #[test]
+    fn samples_tell_what_a_grid_lacks() {
+        let is_beyond = [true, false, true, false];
+        let beyond = Part::beyond(&[1.0, 2.0, -3.0, 0.0], &is_beyond, 0.5);
+        let kl = ((0.5 - 1.0) + (0.5 + 3.0)) / 4.0;
+        assert!((beyond.kl - kl).abs() < 1e-12 && (beyond.mass - 0.5).abs() < 1e-12);
+        assert_eq!(Part::beyond(&[1.0], &[false], 0.5).mass, 0.0);
     }
 
     /// Equal weights are worth all samples; one that is all is worth one.
