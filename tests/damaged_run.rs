@@ -89,7 +89,7 @@ fn the_best_epoch_is_one_that_is_there() {
         }
     };
     call_it(1, "-25.0");
-    let gone = "ELBO in epoch 1, -25.00 nats, and the checkpoint of that is gone";
+    let gone = "ELBO in epoch 1, -25.00 nats, whose weights are gone";
     let best_is = |epoch: usize, is_best_of_all: bool| {
         let outcome = at.train(EVALUATE);
         assert_eq!(outcome.code, Some(0), "{outcome:#?}");
@@ -112,6 +112,63 @@ fn the_best_epoch_is_one_that_is_there() {
     at.train("--resume run --epochs 7").succeeds();
     assert_eq!(at.names("run/checkpoint"), ["3", "6", "7"]);
     best_is(3, true);
+}
+
+/// `model.bpk` has the best weights still, of a run that has ended once: they are what is used, and stay.
+#[test]
+fn the_best_epoch_is_not_lost_with_its_checkpoint() {
+    let at = Place::new();
+    // Fits some of the digits so well that it gets worse on others.
+    at.train("--hidden 64 --latent-dim 4 --layers 2 --lr 0.01 --schedule constant --batch-size 20 --epochs 30 --output run")
+        .succeeds();
+    let elbo = at.numbers("run/metrics.csv", "valid_elbo");
+    let best = (1..=30).max_by(|a, b| elbo[a - 1].total_cmp(&elbo[b - 1]));
+    let best = best.unwrap();
+    assert!(best < 29, "the last are saved too: {best}");
+    let (weights, evaluated) = (
+        at.bytes("run/model.bpk"),
+        at.train(EVALUATE).succeeds().stdout,
+    );
+    std::fs::remove_dir_all(at.path(&format!("run/checkpoint/{best}"))).unwrap();
+    let kept = at.train(EVALUATE).succeeds().stdout;
+    assert!(
+        kept.contains(&format!("run: epoch {best}, weights in run/model.bpk")),
+        "{kept}"
+    );
+    let numbers = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(numbers(&kept), numbers(&evaluated));
+    at.train("report run").succeeds();
+    // Nothing that comes is better; or if it were, the better one would be taken.
+    let ended = at.train("--resume run --epochs 31").succeeds();
+    assert!(
+        ended.stdout.contains(&format!("best epoch {best} of 31")),
+        "{ended:#?}"
+    );
+    assert!(at.bytes("run/model.bpk") == weights);
+
+    // Weights that are none of its epoch's are not.
+    let model = at.bytes("run/model.bpk");
+    let mut other = model.clone();
+    *other.last_mut().unwrap() ^= 1;
+    at.write("run/model.bpk", other);
+    let said = at.train(EVALUATE).stderr;
+    assert!(said.contains("whose weights are gone"), "{said}");
+    at.write("run/model.bpk", model);
+    let summary = at.text("run/summary.json");
+    at.write(
+        "run/summary.json",
+        summary.replace("\"elbo\": -", "\"elbo\": -1"),
+    );
+    let said = at.train("report run").stderr;
+    assert!(said.contains("whose weights are gone"), "{said}");
+    // Of all the checkpoints nothing is left, and the summary says what was.
+    at.write(
+        "run/summary.json",
+        summary.replace(&format!("\"best_epoch\": {best}"), "\"best_epoch\": 30"),
+    );
+    std::fs::remove_dir_all(at.path("run/checkpoint")).unwrap();
+    let said = at.train("report run").stderr;
+    assert!(said.contains("whose weights are gone"), "{said}");
 }
 
 /// Each is whole, but not of this run.

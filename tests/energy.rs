@@ -616,6 +616,68 @@ fn weights_that_are_no_numbers_have_no_divergence() {
     at.draws_nothing();
 }
 
+/// Neither the next fits nor what is said of all are those of another folder that took the name meanwhile.
+#[cfg(unix)]
+#[test]
+fn a_folder_of_fits_that_is_moved_meanwhile() {
+    let at = Place::new();
+    let fits = "energy --energy u1 --layers 8 --restarts 3 --schedule constant";
+    at.train(&format!("{fits} --epochs 1 --output other"))
+        .succeeds();
+    let before = at.files_in("other");
+    let mut first = at.start(&format!("{fits} --epochs 3 --output run"));
+    first.wait_for("learning curves:                   run/seed-0");
+    std::fs::rename(at.path("run"), at.path("moved")).unwrap();
+    std::fs::rename(at.path("other"), at.path("run")).unwrap();
+    first.finish().fails(1, &["run/", "the folder was moved"]);
+    assert!(at.files_in("run") == before, "it wrote there");
+    at.train("energy --resume moved").succeeds();
+    at.train("energy --resume run").succeeds();
+}
+
+/// Where the best of a fit's epochs is gone, that is said, whichever fit is taken; and names that are none of ours are no fits.
+#[test]
+fn fits_that_have_lost_their_best_are_told_of() {
+    let at = Place::new();
+    at.train(
+        "energy --energy u1 --layers 2 --epochs 2 --restarts 2 --schedule constant --output run",
+    )
+    .succeeds();
+    let was = at.column("run/seed-1/metrics.csv", "valid_elbo")[0].clone();
+    for file in ["metrics.csv", "checkpoint/1/manifest.json"] {
+        let file = format!("run/seed-1/{file}");
+        at.write(&file, at.text(&file).replace(&was, "9.5"));
+    }
+    std::fs::remove_dir_all(at.path("run/seed-1/checkpoint/1")).unwrap();
+    let gone =
+        "run/seed-1 had its best validation ELBO in epoch 1, 9.50 nats, whose weights are gone";
+    for command in [
+        "evaluate run --samples 100",
+        "sample run --count 1",
+        "report run",
+    ] {
+        let outcome = at.train(command);
+        assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+        assert_eq!(
+            outcome.stderr.matches(gone).count(),
+            1,
+            "{command}: {outcome:#?}"
+        );
+    }
+    std::fs::rename(at.path("run/seed-1"), at.path("run/seed-01")).unwrap();
+    let outcome = at.train("evaluate run --samples 100");
+    assert!(
+        outcome.stderr.contains("seed-1 is not there"),
+        "{outcome:#?}"
+    );
+    // Of those that there are is looked at, not of all that there will be.
+    at.train(&format!(
+        "energy --resume run --restarts {} --epochs 1",
+        u64::MAX
+    ))
+    .fails(1, &["has 2 epochs already"]);
+}
+
 /// They are not drawn, and that is said; where numbers are asked for, none are written.
 #[test]
 fn samples_beyond_single_precision_are_not_drawn() {

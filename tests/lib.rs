@@ -123,6 +123,14 @@ impl Place {
         files
     }
 
+    /// Every file below a folder, by its path from there.
+    pub fn files_in(&self, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let folder = self.path(folder);
+        collect(&folder, &folder, &mut files);
+        files
+    }
+
     /// The names of what is in a folder.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(folder)).expect("a folder");

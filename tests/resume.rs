@@ -337,12 +337,7 @@ fn a_run_folder_that_is_moved_meanwhile() {
     let at = Place::new();
     at.train(&format!("{TINY} --seed 1 --epochs 3 --output other"))
         .succeeds();
-    let files = |run: &str| -> Vec<_> {
-        let all = at.files().into_iter();
-        all.filter_map(|(path, bytes)| Some((path.strip_prefix(run).ok()?.to_owned(), bytes)))
-            .collect()
-    };
-    let before = files("other");
+    let before = at.files_in("other");
     let mut first = at.start(&format!("{TINY} --epochs 300 --output run"));
     first.wait_for("epoch   4/");
     std::fs::rename(at.path("run"), at.path("moved")).unwrap();
@@ -350,12 +345,35 @@ fn a_run_folder_that_is_moved_meanwhile() {
     first
         .finish()
         .fails(1, &["training stopped", "folder", "wherever that is now"]);
-    assert!(before.len() > 5 && files("run") == before, "it wrote there");
+    assert!(
+        before.len() > 5 && at.files_in("run") == before,
+        "it wrote there"
+    );
 
     let saved = last_epoch(&at, "moved");
     assert!(saved >= 2, "{saved}");
     at.train(&format!("--resume moved --epochs {}", saved + 1))
         .succeeds();
+}
+
+/// Nor are its pictures and its summary those of another run, whose folder took the name while they were drawn.
+#[cfg(unix)]
+#[test]
+fn a_run_folder_that_is_moved_while_it_is_drawn() {
+    let at = Place::new();
+    at.train(&format!("{TINY} --seed 1 --epochs 3 --output other"))
+        .succeeds();
+    let before = at.files_in("other");
+    // Pictures that take long.
+    let deep = "--hidden 16 --latent-dim 2 --layers 300 --epochs 1 --schedule constant";
+    let mut first = at.start(&format!("{deep} --output run"));
+    first.wait_for("samples from the prior");
+    std::fs::rename(at.path("run"), at.path("moved")).unwrap();
+    std::fs::rename(at.path("other"), at.path("run")).unwrap();
+    first.finish().fails(1, &["run/", "the folder was moved"]);
+    assert!(at.files_in("run") == before, "it wrote there");
+    at.train("--resume moved").succeeds();
+    assert!(at.path("moved/summary.json").exists());
 }
 
 /// Killed again and again, at whatever it is doing then.

@@ -524,7 +524,7 @@ fn schedules() {
 fn manifests() {
     let folder = tempfile::tempdir().unwrap();
     let settings = VaeSettings::default();
-    let (run, lock) = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
+    let run = RunDir::create(Some(&folder.path().join("run")), &settings).unwrap();
     let origin = Origin::of(&VaeTask::open(settings).unwrap());
     let history = History::load(&run.metrics_file(), MEASURED).unwrap();
     let history = Arc::new(Mutex::new(history));
@@ -541,7 +541,7 @@ fn manifests() {
     let seen = watch();
     seen.see(-30.25, true);
     seen.end(1);
-    for part in PartFiles::new(&run, lock, origin.clone(), history, seen) {
+    for part in PartFiles::new(&run, origin.clone(), history, seen) {
         part.save(1, LrSchedulerRecord::new()).unwrap();
     }
     let manifest = run.checkpoint(1).join("manifest.json");
@@ -574,7 +574,7 @@ fn manifests() {
 fn reported_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
-    let (run, _) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+    let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
     let mut history = History::load(&run.metrics_file(), MEASURED).unwrap();
     for epoch in 1..4 {
         let elbo = -30.0 + epoch as f64;

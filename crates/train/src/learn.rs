@@ -31,7 +31,6 @@ use crate::{
         RunDir, Summary,
         checkpoint::{self, Origin, Part, PartFiles, SaveAll, Sum, damaged},
         history::History,
-        lock::Lock,
         pack,
         trained::{Trained, load_weights},
     },
@@ -61,8 +60,8 @@ pub struct Diverged(String);
 
 /// A run that is to be trained, before anything of it is written.
 pub struct Plan<S> {
-    /// The run that goes on, if one does, and what keeps others from training in it.
-    resumed: Option<(RunDir, Lock)>,
+    /// The run that goes on, if one does, locked.
+    resumed: Option<RunDir>,
     /// The folder of a new one; none for the first that is free.
     output: Option<PathBuf>,
     pub settings: S,
@@ -77,10 +76,9 @@ impl<S: Settings> Plan<S> {
     pub fn of(flags: &impl Flags<Settings = S>) -> Result<Self> {
         let args = flags.run();
         let resumed = args.resume.as_deref().map(RunDir::open).transpose()?;
-        let resumed = resumed.map(|run| Lock::take(run.path()).map(|lock| (run, lock)));
-        let resumed = resumed.transpose()?;
+        let resumed = resumed.map(RunDir::lock).transpose()?;
         let settings = match &resumed {
-            Some((run, _)) => flags.apply(run.settings()?),
+            Some(run) => flags.apply(run.settings()?),
             None => flags.settings()?,
         };
         Ok(Self {
@@ -97,9 +95,8 @@ impl<S: Settings> Plan<S> {
     /// When another process trains it.
     pub fn at(path: PathBuf, settings: S) -> Result<Self> {
         let resumed = RunDir::open(&path).ok();
-        let resumed = resumed.map(|run| Lock::take(run.path()).map(|lock| (run, lock)));
         Ok(Self {
-            resumed: resumed.transpose()?,
+            resumed: resumed.map(RunDir::lock).transpose()?,
             output: Some(path),
             settings,
         })
@@ -107,15 +104,15 @@ impl<S: Settings> Plan<S> {
 
     /// The run that goes on, if one does.
     pub fn resumed(&self) -> Option<&RunDir> {
-        self.resumed.as_ref().map(|(run, _)| run)
+        self.resumed.as_ref()
     }
 
-    /// The run's folder, which is there from now on, and what keeps others from training in it.
+    /// The run's folder, which is there from now on, locked.
     ///
     /// # Errors
     ///
     /// When it cannot be written, or a new one exists.
-    pub fn begin(self) -> Result<(RunDir, Lock)> {
+    pub fn begin(self) -> Result<RunDir> {
         match self.resumed {
             Some(resumed) => Ok(resumed),
             None => RunDir::create(self.output.as_deref(), &self.settings),
@@ -151,9 +148,8 @@ pub fn run<T: Task>(plan: Plan<T::Settings>, stop: &StopRequest) -> Result<Endin
 
 /// A run that is being trained.
 struct Session<T: Task> {
+    /// Locked for as long as this lives.
     run: RunDir,
-    /// Held for as long as this lives.
-    lock: Lock,
     task: T,
     /// The main one first.
     devices: Vec<Device>,
@@ -177,8 +173,8 @@ impl<T: Task> Session<T> {
         plan.settings = task.settings().clone();
 
         // Nothing is written before all that the user gave is known to be good.
-        let (run, lock) = plan.begin()?;
-        let done = run.checkpoints().last().copied().unwrap_or(0);
+        let run = plan.begin()?;
+        let done = run.checkpoints()?.last().copied().unwrap_or(0);
         ensure!(
             done <= task.settings().training().epochs.get(),
             "{} has {done} epochs already, and --epochs is how many there will be in all: give {done} or more",
@@ -194,12 +190,11 @@ impl<T: Task> Session<T> {
             "{} lacks epochs that the checkpoint of epoch {done} came after: put it back as it was",
             run.metrics_file().display()
         );
-        checkpoint::check_metrics(&run, &run.checkpoints(), &history)?;
+        checkpoint::check_metrics(&run, &run.checkpoints()?, &history)?;
         checkpoint::prepare(&run)?;
-        let history = history.of(lock.clone());
+        let history = history.of(&run);
         Ok(Self {
             run,
-            lock,
             task,
             devices,
             done,
@@ -239,13 +234,8 @@ impl<T: Task> Session<T> {
         if self.done > 0 {
             check_checkpoint(&self.run, &trainee, self.done, &origin, &self.task)?;
         }
-        let [model_files, optim_files, scheduler_files] = PartFiles::new(
-            &self.run,
-            self.lock.clone(),
-            origin,
-            self.history.clone(),
-            watch,
-        );
+        let [model_files, optim_files, scheduler_files] =
+            PartFiles::new(&self.run, origin, self.history.clone(), watch);
         let end_of_epoch = EndOfEpoch {
             stop: stop.clone(),
             records: model_files.reading(),
@@ -346,7 +336,7 @@ impl<T: Task> Session<T> {
 
     fn ending(&self, error: Option<&TrainingError>) -> Result<Ending> {
         let path = self.run.path().display();
-        let saved = self.run.checkpoints().last().copied().unwrap_or(0);
+        let saved = self.run.checkpoints()?.last().copied().unwrap_or(0);
         if let Some(error) = error {
             return Err(self.stopped(error));
         }
@@ -388,10 +378,10 @@ impl<T: Task> Session<T> {
     /// What is left when training stops.
     fn kept(&self) -> String {
         // Under its name there may be another by now.
-        if self.lock.check().is_err() {
+        if self.run.check().is_err() {
             return "what was saved before is in the folder, wherever that is now".into();
         }
-        match self.run.checkpoints().last() {
+        match self.run.checkpoints().unwrap_or_default().last() {
             None => "no epoch was finished, so there is no checkpoint".into(),
             Some(saved) => format!(
                 "the checkpoint of epoch {saved} is kept in {}",
@@ -404,12 +394,12 @@ impl<T: Task> Session<T> {
     fn conclude(self) -> Result<()> {
         let device = self.device().clone();
         let run = self.run;
-        let Some(&epochs) = run.checkpoints().last() else {
+        let Some(&epochs) = run.checkpoints()?.last() else {
             return Ok(());
         };
-        self.lock.check()?;
         let measured = T::Model::MEASURED;
         let best = run.best(measured)?;
+        run.tell_of_a_better_one(measured)?;
         let (origin, watch) = (Origin::of(&self.task), self.task.watch());
         let trained = Trained::of_epoch(&run, None, self.task, device)?;
         let model = trained.model.clone().into_record().into_bytes()?;

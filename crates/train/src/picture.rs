@@ -70,7 +70,7 @@ mod tests {
     fn a_grid_has_each_image_in_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(Some(&folder.path().join("run")), &VaeSettings::default());
-        let (run, _) = run.unwrap();
+        let run = run.unwrap();
         for (like, count, columns) in [
             (Images::new(5, vec![0; 25]), 3, 2),
             (Images::new(60, vec![0; 3600]), 2, 1),

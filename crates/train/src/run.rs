@@ -28,8 +28,10 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -48,9 +50,10 @@ use crate::{
     backend::Backend,
     config,
     task::{Measured, Settings, TaskName},
+    terminal::warn,
 };
 use checkpoint::{Origin, Sum};
-use disk::{create_folders, read, replace_by, sync};
+use disk::{create_folders, read, replace_own, sync};
 use history::{EpochRow, History};
 use lock::{LOCK, Lock};
 
@@ -58,6 +61,8 @@ use lock::{LOCK, Lock};
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Held by whoever trains here.
+    lock: Option<Lock>,
 }
 
 /// `summary.json`.
@@ -78,13 +83,12 @@ pub struct Summary {
 }
 
 impl RunDir {
-    /// A new folder for a run with these settings, `output`, or the first free of `runs/NAME-1`, `-2`, …; and its
-    /// [lock](Self::lock).
+    /// A new folder for a run with these settings, [locked](Self::lock): `output`, or the first free of `runs/NAME-1`, `-2`, ….
     ///
     /// # Errors
     ///
     /// When the folder exists or cannot be written, or another process begins there.
-    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<(Self, Lock)> {
+    pub fn create(output: Option<&Path>, settings: &impl Settings) -> Result<Self> {
         let exists = |path: &Path| {
             let path = path.display();
             anyhow!(
@@ -99,7 +103,7 @@ impl RunDir {
                     })?;
                 }
                 match fs::create_dir(path) {
-                    Err(_) if is_blank(path) => {}
+                    Err(_) if is_blank(path).is_ok_and(|blank| blank) => {}
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         return Err(exists(path));
                     }
@@ -111,14 +115,15 @@ impl RunDir {
             }
             None => first_free(Path::new("runs"), &settings.short_name())?,
         };
-        let run = Self { path };
-        let lock = Lock::take(&run.path)?;
+        let run = Self { path, lock: None }.lock()?;
         // Another process may have begun before this one had the lock, and be done already.
-        ensure!(is_blank(&run.path), exists(&run.path));
+        let is_blank =
+            is_blank(&run.path).with_context(|| format!("cannot read {}", run.path.display()))?;
+        ensure!(is_blank, exists(&run.path));
         run.save_settings(settings)?;
         sync(run.path.parent().unwrap_or(&run.path))
             .with_context(|| format!("cannot write {}", run.path.display()))?;
-        Ok((run, lock))
+        Ok(run)
     }
 
     /// The run in `path`.
@@ -127,13 +132,35 @@ impl RunDir {
     ///
     /// When there is none.
     pub fn open(path: &Path) -> Result<Self> {
-        let run = Self { path: path.into() };
+        let run = Self {
+            path: path.into(),
+            lock: None,
+        };
         ensure!(
             run.config_file().is_file(),
             "{} is no run folder: it has no config.json",
             path.display()
         );
         Ok(run)
+    }
+
+    /// The same, and nobody else trains there for as long as this lives, or a copy of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Lock::take`].
+    pub fn lock(self) -> Result<Self> {
+        let lock = Some(Lock::take(&self.path)?);
+        Ok(Self { lock, ..self })
+    }
+
+    /// Refuses to write to another folder than was locked, if one was.
+    ///
+    /// # Errors
+    ///
+    /// See [`Lock::check`].
+    pub fn check(&self) -> io::Result<()> {
+        self.lock.as_ref().map_or(Ok(()), Lock::check)
     }
 
     pub fn path(&self) -> &Path {
@@ -180,7 +207,7 @@ impl RunDir {
     /// When they are damaged, or are not those of the checkpoints, or of the `summary.json`, that are there.
     pub fn tables<S: Settings>(&self, measured: &'static Measured) -> Result<(S, History)> {
         // Before the metrics, which have the row of an epoch when its checkpoint comes.
-        let epochs = self.checkpoints();
+        let epochs = self.checkpoints()?;
         let settings: S = self.settings()?;
         let mut history = History::load(&self.metrics_file(), measured)?;
         checkpoint::check_settings(self, &epochs, &settings)?;
@@ -213,13 +240,11 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be written.
+    /// When the folder cannot be written, or is another than was locked.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
-        // Others may write the same picture.
-        let part = format!("{}.part", std::process::id());
-        replace_by(&path.with_added_extension(part), &path, bytes)
-            .with_context(|| format!("cannot write {}", path.display()))
+        let written = self.check().and_then(|()| replace_own(&path, bytes));
+        written.with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// A file of this folder, if it is there.
@@ -290,41 +315,115 @@ impl RunDir {
     }
 
     /// The epochs with a checkpoint, in order.
-    pub fn checkpoints(&self) -> Vec<usize> {
-        let Ok(entries) = fs::read_dir(self.checkpoint_folder()) else {
-            return Vec::new();
+    ///
+    /// # Errors
+    ///
+    /// When their folder cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<usize>> {
+        let folder = self.checkpoint_folder();
+        let names = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.and_then(|entries| {
+                let folders = entries
+                    .filter(|entry| entry.as_ref().map_or(true, |entry| entry.path().is_dir()));
+                folders
+                    .map(|entry| Ok(entry?.file_name()))
+                    .collect::<io::Result<Vec<_>>>()
+            }),
         };
-        let folders = entries.flatten().filter(|entry| entry.path().is_dir());
-        let names = folders.map(|entry| entry.file_name());
-        let mut epochs: Vec<usize> = names
-            .filter_map(|name| {
-                let epoch: usize = name.to_str()?.parse().ok()?;
-                // "007" and "+7" are no names of ours.
-                (name == *epoch.to_string()).then_some(epoch)
-            })
-            .collect();
+        let names = names.with_context(|| format!("cannot read {}", folder.display()))?;
+        let mut epochs: Vec<usize> = names.iter().filter_map(|name| number(name)).collect();
         epochs.sort_unstable();
-        epochs
+        Ok(epochs)
     }
 
     /// Whether there are weights, of a checkpoint or of the best epoch alone.
-    pub fn has_weights(&self) -> bool {
-        !self.checkpoints().is_empty() || self.model_file().is_file()
+    ///
+    /// # Errors
+    ///
+    /// See [`checkpoints`](Self::checkpoints).
+    pub fn has_weights(&self) -> Result<bool> {
+        Ok(self.model_file().is_file() || !self.checkpoints()?.is_empty())
     }
 
-    /// The row of the metrics of the epoch that is best by validation, of those that there are checkpoints of; where there are
-    /// none, of that whose weights `summary.json` says are left, or of all.
+    /// The epoch whose weights `model.bpk` has, where `summary.json` and the metrics agree on it.
+    fn kept(&self, history: &History) -> Option<usize> {
+        // Where one of them is damaged, the checkpoints are left.
+        let (summary, bytes) = (self.summary().ok()??, self.read("model.bpk").ok()??);
+        let now = history.score(summary.best_epoch)?;
+        let then = *summary.valid.get(history.score_name())?;
+        // serde_json reads one number in ten a digit off.
+        let is_of_it = (now - then).abs() <= 1e-12 * now.abs();
+        (is_of_it && summary.model == Sum::of(&bytes)).then_some(summary.best_epoch)
+    }
+
+    /// The epochs whose weights are left: those of the checkpoints, and that of `model.bpk`.
+    fn left(&self, history: &History) -> Result<Vec<usize>> {
+        let mut left = self.checkpoints()?;
+        left.extend(self.kept(history));
+        Ok(left)
+    }
+
+    /// Whether the best epoch's weights are in `model.bpk` alone.
+    ///
+    /// # Errors
+    ///
+    /// When the metrics are missing or damaged, or the folder cannot be read.
+    pub fn best_is_kept(&self, measured: &'static Measured) -> Result<bool> {
+        if !self.model_file().is_file() {
+            return Ok(false);
+        }
+        let checkpoints = self.checkpoints()?;
+        if checkpoints.is_empty() {
+            return Ok(true);
+        }
+        let best = self.best(measured)?.epoch;
+        // One that came meanwhile is none of those, and there.
+        Ok(!checkpoints.contains(&best) && !self.checkpoint(best).is_dir())
+    }
+
+    /// The row of the metrics of the epoch that is best by validation, of those whose weights are left; where there are none, of
+    /// that which `summary.json` calls the best, or of all.
     ///
     /// # Errors
     ///
     /// When the metrics or `summary.json` are damaged.
     pub fn best_row(&self, measured: &'static Measured) -> Result<Option<EpochRow>> {
-        let mut left = self.checkpoints();
+        let history = History::load(&self.metrics_file(), measured)?;
+        let mut left = self.left(&history)?;
         if left.is_empty() {
             left.extend(self.summary()?.map(|summary| summary.best_epoch));
         }
-        let history = History::load(&self.metrics_file(), measured)?;
         Ok(history.best_of(|epoch| left.is_empty() || left.contains(&epoch)))
+    }
+
+    /// Warns where the best of the epochs whose weights are left is not the best that there were: somebody has deleted those.
+    ///
+    /// # Errors
+    ///
+    /// When the metrics are damaged, or the folder cannot be read.
+    pub fn tell_of_a_better_one(&self, measured: &'static Measured) -> Result<()> {
+        let history = History::load(&self.metrics_file(), measured)?;
+        let ends = self.checkpoints()?.last().copied();
+        let ends = ends.or(self.summary().ok().flatten().map(|summary| summary.epochs));
+        // A row comes before its checkpoint.
+        let of_all = ends.and_then(|last| history.best_of(|epoch| epoch <= last));
+        if let (Some(better), Some(best)) = (of_all, self.best_row(measured)?)
+            && better.valid_score() > best.valid_score()
+            && !self.left(&history)?.contains(&better.epoch)
+        {
+            warn(format_args!(
+                "warning: {} had its best validation {} in epoch {}, {:.2} nats, whose weights are gone: the best that is left is \
+                 epoch {}, {:.2} nats",
+                self.path.display(),
+                measured.terms[0].name,
+                better.epoch,
+                better.valid_score(),
+                best.epoch,
+                best.valid_score(),
+            ));
+        }
+        Ok(())
     }
 
     /// The row of the metrics of the epoch whose weights are taken.
@@ -333,7 +432,7 @@ impl RunDir {
     ///
     /// When there are none, or the metrics are missing or damaged.
     pub fn row_of_weights(&self, measured: &'static Measured) -> Result<EpochRow> {
-        if !self.checkpoints().is_empty() || !self.model_file().is_file() {
+        if !self.checkpoints()?.is_empty() || !self.model_file().is_file() {
             return self.best(measured);
         }
         self.best_row(measured)?.with_context(|| {
@@ -359,14 +458,14 @@ impl RunDir {
         Ok(())
     }
 
-    /// The epoch of the checkpoint that is best by validation, and its row of the metrics.
+    /// The row of the metrics of the epoch that is best by validation, of those with a checkpoint and that of `model.bpk`.
     ///
     /// # Errors
     ///
     /// When no epoch has been finished, or the metrics are missing or damaged.
     pub fn best(&self, measured: &'static Measured) -> Result<EpochRow> {
         let path = self.path.display();
-        let epochs = self.checkpoints();
+        let epochs = self.checkpoints()?;
         let history = History::load(&self.metrics_file(), measured)?;
         if epochs.is_empty() {
             self.check_blank(&history)?;
@@ -376,8 +475,9 @@ impl RunDir {
             );
         }
         checkpoint::check_metrics(self, &epochs, &history)?;
+        let kept = self.kept(&history);
         history
-            .best_of(|epoch| epochs.contains(&epoch))
+            .best_of(|epoch| epochs.contains(&epoch) || kept == Some(epoch))
             .with_context(|| {
                 let file = self.metrics_file();
                 format!("{} has no row of any checkpoint's epoch", file.display())
@@ -387,14 +487,27 @@ impl RunDir {
 
 /// Whether it is a folder with nothing in it, but perhaps a lock and the half of a configuration: a process was killed before
 /// its first word.
-pub fn is_blank(path: &Path) -> bool {
-    let is_left = |entry: fs::DirEntry| {
+///
+/// # Errors
+///
+/// When it is no folder, or cannot be read.
+pub fn is_blank(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let is_ours = name == LOCK || name.starts_with("config.json.") && name.ends_with(".part");
-        is_ours && entry.file_type().is_ok_and(|kind| kind.is_file())
-    };
-    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_left)))
+        if !is_ours || !entry.file_type()?.is_file() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The number that a name is; "007" and "+7" are no names of ours.
+fn number<N: FromStr + ToString>(name: &OsStr) -> Option<N> {
+    let number: N = name.to_str()?.parse().ok()?;
+    (name == number.to_string().as_str()).then_some(number)
 }
 
 /// The first of `name-1`, `name-2`, … that is not there yet, created.
@@ -488,13 +601,13 @@ mod tests {
     #[test]
     fn what_has_no_name_of_a_checkpoint_does_not_count() {
         let parent = tempfile::tempdir().unwrap();
-        let (run, _) =
+        let run =
             RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
-        assert!(run.checkpoints().is_empty());
+        assert!(run.checkpoints().unwrap().is_empty());
         for name in ["10", "9", "11.part", "012", "+13", "best"] {
             fs::create_dir_all(run.checkpoint_folder().join(name)).unwrap();
         }
-        assert_eq!(run.checkpoints(), [9, 10]);
+        assert_eq!(run.checkpoints().unwrap(), [9, 10]);
     }
 
     /// Whoever is second has not written over the configuration of the first.
@@ -513,7 +626,7 @@ mod tests {
                 threads.map(|thread| thread.join().unwrap()).into()
             });
             let mut begun = all.into_iter().flatten();
-            let (seed, (run, _lock)) = begun.next().expect("one of them");
+            let (seed, run) = begun.next().expect("one of them");
             assert!(begun.next().is_none());
             let settings: VaeSettings = run.settings().unwrap();
             assert_eq!(settings.training.seed, seed);

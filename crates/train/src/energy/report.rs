@@ -16,7 +16,7 @@ use crate::{
     plot::{Picture, density_map, panels},
     report::folder::{Folder, RUN, TABLE},
     run::{RunDir, trained::Trained},
-    task::Settings,
+    task::{Settings, Task},
     terminal::say,
 };
 
@@ -92,6 +92,7 @@ impl Fit {
         let path = run.path().to_owned();
         let (settings, _): (EnergySettings, _) = run.tables(MEASURED)?;
         let best = run.best_row(MEASURED)?;
+        run.tell_of_a_better_one(MEASURED)?;
         let rows: Vec<Row> = run.evaluations()?;
         // Of the last ones with the most samples.
         let of_best = rows.into_iter().filter(|row| {
@@ -118,7 +119,9 @@ impl Fit {
     }
 
     fn trained(&self) -> Result<Trained<EnergyTask>> {
-        Trained::load(&self.run, self.settings.clone())
+        let settings = self.settings.clone();
+        let device = settings.training.open_device()?;
+        Trained::of_epoch(&self.run, None, EnergyTask::open(settings)?, device)
     }
 
     fn kl(&self) -> Option<f64> {
@@ -340,7 +343,7 @@ mod tests {
             seconds: 1.0,
         });
         Fit {
-            run: RunDir::create(Some(&path), &settings).unwrap().0,
+            run: RunDir::create(Some(&path), &settings).unwrap(),
             path,
             settings,
             row,

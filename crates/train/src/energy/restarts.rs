@@ -12,7 +12,6 @@ use crate::{
     run::{
         RunDir,
         history::History,
-        is_blank,
         trained::{Trained, pass_over},
     },
     task::{Settings, Task, TaskName},
@@ -46,14 +45,15 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
     settings.training.open_devices()?;
     plan.settings = settings.clone();
     if let Some(run) = plan.resumed() {
-        for seed in seeds.clone() {
+        for seed in run.seeds_there(&seeds)? {
             check_fit(run, &settings, seed)?;
         }
     }
-    let (run, _lock) = plan.begin()?;
+    let run = plan.begin()?;
     run.save_settings(&settings)?;
     let mut diverged = Vec::new();
     for seed in seeds {
+        run.check()?;
         let fit = settings.of_seed(seed);
         let path = run.of_seed(seed);
         if is_whole(&path, &fit)? {
@@ -80,6 +80,7 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
             Err(error) => return Err(error),
         }
     }
+    run.check()?;
     conclude(&run, &settings, &diverged)?;
     Ok(Ending::Complete)
 }
@@ -103,16 +104,13 @@ fn check(run: &RunDir, settings: &EnergySettings) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to go on with what is not this fit, if anything is there, and with one that has more epochs or has lost its own.
+/// Refuses to go on with what is there and is not this fit, and with one that has more epochs or has lost its own.
 fn check_fit(run: &RunDir, settings: &EnergySettings, seed: u64) -> Result<()> {
     let path = run.of_seed(seed);
-    if path.symlink_metadata().is_err() || is_blank(&path) {
-        return Ok(());
-    }
     let shown = path.display();
     let fit = run.fit(settings, seed)?;
     let (done, epochs) = (
-        fit.checkpoints().last().copied().unwrap_or(0),
+        fit.checkpoints()?.last().copied().unwrap_or(0),
         settings.training.epochs,
     );
     ensure!(

@@ -88,7 +88,7 @@ impl StopRequest {
         let stop = self.clone();
         // A terminal that is gone is none any more.
         let on_a_terminal = stderr().is_terminal();
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             for signal in signals.forever() {
                 if signal == SIGHUP && on_a_terminal {
                     leave_the_terminal();
@@ -97,7 +97,7 @@ impl StopRequest {
                     answer();
                 }
             }
-        });
+        })?;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{disk::replace, first_free};
+use crate::run::{disk::replace_own, first_free};
 
 /// The table, whose runs tell one report from another.
 pub const TABLE: &str = "table.csv";
@@ -51,7 +51,8 @@ impl Folder {
     /// When it cannot be written.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<()> {
         let path = self.0.join(name);
-        replace(&path, text.as_ref()).with_context(|| format!("cannot write {}", path.display()))
+        replace_own(&path, text.as_ref())
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -30,7 +30,6 @@ use super::{
     RunDir,
     disk::{self, sync, write_through},
     history::History,
-    lock::Lock,
 };
 use crate::{
     config,
@@ -266,7 +265,7 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
 pub fn damaged(file: &Path) -> anyhow::Error {
     let folder = file.parent().unwrap_or(file);
     anyhow::anyhow!(
-        "the checkpoint {} is damaged: delete the folder {} to fall back on an earlier epoch",
+        "the checkpoint {} is damaged: delete the folder {} to fall back on another epoch",
         file.display(),
         folder.display()
     )
@@ -281,7 +280,6 @@ pub struct PartFiles {
 /// What the three threads have in common.
 struct Shared {
     run: RunDir,
-    lock: Lock,
     origin: Origin,
     history: Arc<Mutex<History>>,
     watch: Watch,
@@ -334,14 +332,12 @@ impl PartFiles {
     /// Of model, optimiser and schedule, in this order.
     pub fn new(
         run: &RunDir,
-        lock: Lock,
         origin: Origin,
         history: Arc<Mutex<History>>,
         watch: Watch,
     ) -> [Self; 3] {
         let shared = Arc::new(Shared {
             run: run.clone(),
-            lock,
             origin,
             history,
             watch,
@@ -393,7 +389,7 @@ impl Shared {
     }
 
     fn save(&self, epoch: usize, part: Part, bytes: &[u8]) -> io::Result<()> {
-        self.lock.check()?;
+        self.run.check()?;
         let unfinished = self.unfinished(epoch);
         // Not its parents: a run folder that was deleted meanwhile must not come back as a torso.
         match fs::create_dir(&unfinished) {
@@ -423,7 +419,7 @@ impl Shared {
         json.push(b'\n');
         write_through(&unfinished.join("manifest.json"), &json)?;
         sync(&unfinished)?;
-        self.lock.check()?;
+        self.run.check()?;
         fs::rename(&unfinished, self.run.checkpoint(epoch))?;
         sync(&self.run.checkpoint_folder())?;
         self.forget_old_ones()
@@ -432,7 +428,7 @@ impl Shared {
     /// Keeps the best by validation and the last two, of those that are there: an older one is deleted when
     /// what replaces it is safe.
     fn forget_old_ones(&self) -> io::Result<()> {
-        let saved = self.run.checkpoints();
+        let saved = self.run.checkpoints().map_err(io::Error::other)?;
         let history = self.history.lock().expect("no panic while locked");
         let best = history.best_of(|epoch| saved.contains(&epoch));
         let best = best.map(|row| row.epoch);
@@ -528,7 +524,7 @@ mod tests {
     fn what_a_killed_training_left_is_deleted_and_nothing_else() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
-        let (run, _) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+        let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
         let folder = run.checkpoint_folder();
         for name in ["3", "4.part", "best"] {
             fs::create_dir_all(folder.join(name)).unwrap();
@@ -572,14 +568,13 @@ mod tests {
     fn the_next_epoch_waits_until_all_records_are_read_or_lost() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("run");
-        let (run, lock) = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
+        let run = RunDir::create(Some(&path), &VaeSettings::default()).unwrap();
         prepare(&run).unwrap();
         let origin = Origin::new(&VaeSettings::default(), "the data".into());
         let history = Arc::new(Mutex::new(
             History::load(&run.metrics_file(), MEASURED).unwrap(),
         ));
-        let [model, optim, scheduler] =
-            PartFiles::new(&run, lock, origin, history, Watch::new(1.0, 1));
+        let [model, optim, scheduler] = PartFiles::new(&run, origin, history, Watch::new(1.0, 1));
         let end_of_epoch = EndOfEpoch {
             stop: StopRequest::default(),
             records: model.reading(),
@@ -621,7 +616,7 @@ mod tests {
                 );
             }
         });
-        assert_eq!(run.checkpoints(), Vec::<usize>::new());
+        assert_eq!(run.checkpoints().unwrap(), Vec::<usize>::new());
 
         stop.dashboard.stop(None);
         for part in [&model, &optim, &scheduler] {

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::Path,
+    process,
 };
 
 /// Where the size of files is limited (`ulimit -f`), writing beyond that is an error as any other, and not the end of this process.
@@ -47,8 +48,13 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_by(&path.with_added_extension("part"), path, bytes)
 }
 
-/// The same, by way of `part`.
-pub fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// The same, where other processes may write the same file.
+pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = format!("{}.part", process::id());
+    replace_by(&path.with_added_extension(part), path, bytes)
+}
+
+fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let write = |file: &mut File| file.write_all(bytes);
     named_when_written(part, path, write, |part, path| fs::rename(part, path))
 }

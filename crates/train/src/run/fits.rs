@@ -1,10 +1,10 @@
 //! A folder of fits with several seeds.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, ops::Range, path::PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::{RunDir, is_blank};
+use super::{RunDir, is_blank, number};
 use crate::task::Settings;
 
 /// What the names of the folders of fits begin with, before the seed.
@@ -42,6 +42,25 @@ impl RunDir {
         Ok(run)
     }
 
+    /// The seeds of which there is something, in order; a training goes on from a folder with nothing in it as if there were none.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read.
+    pub fn seeds_there(&self, seeds: &Range<u64>) -> Result<Vec<u64>> {
+        let entries = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.with_context(|| format!("cannot read {}", self.path.display()))?;
+        let seed_of = |name: &str| number(name.strip_prefix(SEED)?.as_ref());
+        let mut there: Vec<u64> = (entries.iter())
+            .filter_map(|entry| seed_of(entry.file_name().to_str()?))
+            .filter(|seed| seeds.contains(seed))
+            // What is no folder, or cannot be read, is in the way.
+            .filter(|&seed| !is_blank(&self.of_seed(seed)).is_ok_and(|blank| blank))
+            .collect();
+        there.sort_unstable();
+        Ok(there)
+    }
+
     /// The fits of a run of several seeds, in their order, each as a run or the reason why it is none; of another this run
     /// alone.
     ///
@@ -53,16 +72,7 @@ impl RunDir {
         let Some(seeds) = settings.seeds() else {
             return Ok(vec![Ok(self)]);
         };
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let seed_of = |name: &str| name.strip_prefix(SEED)?.parse().ok();
-        let mut there: Vec<u64> = entries
-            .filter_map(|entry| seed_of(entry.file_name().to_str()?))
-            .filter(|seed| seeds.contains(seed))
-            // A training goes on from these as if they were not there.
-            .filter(|&seed| !is_blank(&self.of_seed(seed)))
-            .collect();
-        there.sort_unstable();
-        there.dedup();
+        let there = self.seeds_there(&seeds)?;
         let fits = there.iter().map(|&seed| self.fit(&settings, seed));
         let mut fits: Vec<Result<Self>> = fits.collect();
         let first = seeds
@@ -98,11 +108,13 @@ mod tests {
             ..EnergySettings::default()
         };
         settings.training.seed = 3;
-        let (run, _) = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
+        let run = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
         RunDir::create(Some(&run.of_seed(4)), &settings.of_seed(4)).unwrap();
         // Killed before its first word.
         fs::create_dir(run.of_seed(6)).unwrap();
         fs::write(run.of_seed(6).join("lock"), "").unwrap();
+        // No name of ours.
+        fs::create_dir(run.path().join("seed-05")).unwrap();
         let mut fits = run.fits::<EnergySettings>().unwrap();
         let missing = fits.pop().unwrap().unwrap_err().to_string();
         assert!(
@@ -119,8 +131,8 @@ mod tests {
             restarts: 2.try_into().unwrap(),
             ..EnergySettings::default()
         };
-        let (run, _) = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
-        let (fit, _) = RunDir::create(Some(&run.of_seed(1)), &settings.of_seed(1)).unwrap();
+        let run = RunDir::create(Some(&parent.path().join("run")), &settings).unwrap();
+        let fit = RunDir::create(Some(&run.of_seed(1)), &settings.of_seed(1)).unwrap();
         run.settings::<EnergySettings>().unwrap();
         fit.settings::<EnergySettings>().unwrap();
         run.save_settings(&settings.of_seed(1)).unwrap();

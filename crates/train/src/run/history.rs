@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
+    RunDir,
     disk::{self, replace},
-    lock::Lock,
 };
 use crate::task::Measured;
 
@@ -132,8 +132,8 @@ pub struct History {
     path: PathBuf,
     measured: &'static Measured,
     rows: Vec<EpochRow>,
-    /// Without which nothing is written.
-    lock: Option<Lock>,
+    /// Whose folder has to be there still when a row is written.
+    run: Option<RunDir>,
 }
 
 impl History {
@@ -156,14 +156,14 @@ impl History {
             path: path.into(),
             measured,
             rows,
-            lock: None,
+            run: None,
         })
     }
 
-    /// The same, of a folder that is locked.
-    pub fn of(self, lock: Lock) -> Self {
+    /// The same, of a run that is trained.
+    pub fn of(self, run: &RunDir) -> Self {
         Self {
-            lock: Some(lock),
+            run: Some(run.clone()),
             ..self
         }
     }
@@ -189,6 +189,11 @@ impl History {
         Some(row.line())
     }
 
+    /// What the validation score is called in files.
+    pub fn score_name(&self) -> &'static str {
+        self.measured.terms[0].column
+    }
+
     /// The validation score of an epoch.
     pub fn score(&self, epoch: usize) -> Option<f64> {
         let row = self.rows.iter().find(|row| row.epoch == epoch)?;
@@ -201,7 +206,7 @@ impl History {
     ///
     /// When the file cannot be written, or the folder is another than was locked.
     pub fn push(&mut self, row: EpochRow) -> io::Result<()> {
-        self.lock.as_ref().map_or(Ok(()), Lock::check)?;
+        self.run.as_ref().map_or(Ok(()), RunDir::check)?;
         self.rows.push(row);
         let mut text = columns(self.measured).join(",");
         for row in &self.rows {

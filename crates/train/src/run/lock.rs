@@ -114,22 +114,26 @@ mod tests {
     #[test]
     fn two_cannot_train_in_one_folder() {
         let parent = tempfile::tempdir().unwrap();
-        let (run, _) =
+        let run =
             RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
-        let lock = Lock::take(run.path()).unwrap();
-        let error = Lock::take(run.path()).unwrap_err().to_string();
+        let path = run.path().to_owned();
+        let error = Lock::take(&path).unwrap_err().to_string();
         assert!(error.contains("another process"), "{error}");
-        drop(lock);
-        Lock::take(run.path()).unwrap();
+        // A copy is as good as it.
+        let copy = run.clone();
+        drop(run);
+        Lock::take(&path).unwrap_err();
+        drop(copy);
+        Lock::take(&path).unwrap();
     }
 
     /// Of another process, of an earlier one, and of nobody.
     #[test]
     fn halves_that_a_training_left_are_deleted() {
         let parent = tempfile::tempdir().unwrap();
-        let (run, lock) =
-            RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
-        drop(lock);
+        let folder = parent.path().join("run");
+        drop(RunDir::create(Some(&folder), &VaeSettings::default()).unwrap());
+        let run = RunDir::open(&folder).unwrap();
         let names = ["model.bpk.12.part", "summary.json.7.part"];
         let others = ["samples.png.12.part", "model.bpk.mine.part", "model.bpk.12"];
         for name in names.iter().chain(&others) {

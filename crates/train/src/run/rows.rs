@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn rows_of_other_columns_are_kept_and_not_mixed() {
         let parent = tempfile::tempdir().unwrap();
-        let (run, _) =
+        let run =
             RunDir::create(Some(&parent.path().join("run")), &VaeSettings::default()).unwrap();
         let text = |name: &str| fs::read_to_string(run.path().join(name)).unwrap();
         let (elbo, split) = (-1.5, "test");

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     learn::learner::Trainee,
-    task::{Measured, Model, Settings, Task},
+    task::{Model, Settings, Task},
     terminal::warn,
 };
 
@@ -42,6 +42,7 @@ impl<T: Task> Trained<T> {
     /// When the backend, the data or the checkpoint is missing or damaged, or they do not fit.
     pub fn load(run: &RunDir, settings: T::Settings) -> Result<Self> {
         let device = settings.training().open_device()?;
+        run.tell_of_a_better_one(T::Model::MEASURED)?;
         Self::of_epoch(run, None, T::open(settings)?, device)
     }
 
@@ -65,6 +66,9 @@ impl<T: Task> Trained<T> {
         };
         let settings: T::Settings = run.settings()?;
         if settings.seeds().is_none() {
+            if epoch.is_none() {
+                run.tell_of_a_better_one(T::Model::MEASURED)?;
+            }
             let trained = load(&run, settings)??;
             return Ok((run, trained));
         }
@@ -72,6 +76,7 @@ impl<T: Task> Trained<T> {
         for fit in run.clone().fits::<T::Settings>()? {
             let read = |fit: RunDir| {
                 let row = fit.row_of_weights(T::Model::MEASURED)?;
+                fit.tell_of_a_better_one(T::Model::MEASURED)?;
                 anyhow::Ok((row.valid_score(), fit.settings()?, fit))
             };
             match fit.and_then(read) {
@@ -103,22 +108,18 @@ impl<T: Task> Trained<T> {
         // An evaluation may have other settings than training, but not weights of another run.
         let origin = Origin::new(&run.settings::<T::Settings>()?, task.fingerprint());
         let left = run.model_file();
-        let (model, epoch, file) =
-            if asked.is_none() && run.checkpoints().is_empty() && left.is_file() {
-                let (bytes, epoch) = run.model(&origin)?;
-                let record = record(bytes).with_context(|| {
-                    format!("{} is damaged, and there is no checkpoint", left.display())
-                })?;
-                (fit(model, record, &left, &task)?, epoch, left)
-            } else {
-                let (epoch, file, record) = read_checkpoint::<T>(run, asked, &origin)?;
-                let trainee = fit(Trainee::new(model, 1, &device), record, &file, &task)?;
-                (trainee.averaged().clone(), Some(epoch), file)
-            };
+        let (model, epoch, file) = if asked.is_none() && run.best_is_kept(T::Model::MEASURED)? {
+            let (bytes, epoch) = run.model(&origin)?;
+            let record = record(bytes).with_context(|| {
+                format!("{} is damaged, and there is no checkpoint", left.display())
+            })?;
+            (fit(model, record, &left, &task)?, epoch, left)
+        } else {
+            let (epoch, file, record) = read_checkpoint::<T>(run, asked, &origin)?;
+            let trainee = fit(Trainee::new(model, 1, &device), record, &file, &task)?;
+            (trainee.averaged().clone(), Some(epoch), file)
+        };
         let history = History::load(&run.metrics_file(), T::Model::MEASURED)?;
-        if let (None, Some(best)) = (asked, epoch) {
-            tell_of_a_better_one(run, &history, best, T::Model::MEASURED);
-        }
         Ok(Self {
             task,
             device,
@@ -155,27 +156,6 @@ impl ModuleVisitor for Finite {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let numbers = param.val().into_data();
         self.0 &= numbers.iter::<f32>().all(f32::is_finite);
-    }
-}
-
-/// Where the best of the epochs that are saved is not the best that there were: somebody has deleted its checkpoint.
-fn tell_of_a_better_one(run: &RunDir, history: &History, best: usize, measured: &Measured) {
-    let Some(&last) = run.checkpoints().last() else {
-        return;
-    };
-    let (better, score) = (history.best_of(|epoch| epoch <= last), history.score(best));
-    if let (Some(better), Some(score)) = (better, score)
-        && better.valid_score() > score
-        && !run.checkpoint(better.epoch).exists()
-    {
-        warn(format_args!(
-            "warning: {} had its best validation {} in epoch {}, {:.2} nats, and the checkpoint of that is gone: the best that \
-             is left is epoch {best}, {score:.2} nats",
-            run.path().display(),
-            measured.terms[0].name,
-            better.epoch,
-            better.valid_score(),
-        ));
     }
 }
 
@@ -218,7 +198,7 @@ fn read_checkpoint<T: Task>(
                 epoch.is_none() && gone.replace(wanted) != Some(wanted),
                 "{} has no checkpoint of epoch {wanted}: {}",
                 run.path().display(),
-                match &run.checkpoints()[..] {
+                match &run.checkpoints()?[..] {
                     [] => "there is none at all".into(),
                     epochs => format!("there are those of the epochs {epochs:?}"),
                 }

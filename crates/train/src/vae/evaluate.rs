@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use flate2::Crc;
 use flow_vae::{Activation, Estimates, ImportanceSampling};
 
-use super::{VaeSettings, VaeTask};
+use super::{MEASURED, VaeSettings, VaeTask};
 use crate::{
     cli::{EvaluateArgs, Subjects},
     data::{self, Images, Splits},
@@ -104,6 +104,9 @@ pub fn open(args: &Subjects, count: impl Fn(usize) -> usize) -> Result<Vec<Subje
             None => data::load(&settings.dataset, settings.data_dir.as_deref())?,
         };
         let epoch = args.epoch.map(|epoch| epoch.get());
+        if epoch.is_none() {
+            run.tell_of_a_better_one(MEASURED)?;
+        }
         let task = VaeTask::new(settings, splits)?;
         let trained = Trained::of_epoch(&run, epoch, task, device.clone())?;
         let subject = Subject::new(run, trained, args.split(), &count)?;

@@ -79,6 +79,7 @@ impl Run {
     fn read(run: &RunDir) -> Result<Self> {
         let (settings, history): (VaeSettings, _) = run.tables(MEASURED)?;
         let best = run.best_row(MEASURED)?;
+        run.tell_of_a_better_one(MEASURED)?;
         let rows: Vec<Row> = run.evaluations()?;
         let all = rows.len();
         ensure!(
@@ -101,7 +102,7 @@ impl Run {
             name: run.path().display().to_string(),
             history,
             best,
-            has_weights: run.has_weights(),
+            has_weights: run.has_weights()?,
             summary: run.summary()?,
             left_out: all - evaluations.len(),
             evaluations,
