@@ -20,7 +20,7 @@ pub enum Left {
     Nothing,
     /// The names, of files that are empty, or as they were.
     Names,
-    /// Of each file and each folder all or nothing, as chance has it.
+    /// Of each change of a file or a folder, in its order, all or nothing, as chance has it; of the last to a file perhaps a part.
     Some(u64),
 }
 
@@ -29,10 +29,46 @@ pub type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 type Names = BTreeMap<String, usize>;
 
-/// A file or a folder as the program sees it, and as it was when it was last synchronised.
+/// A file or a folder as the program sees it, as it was when it was last synchronised, and what was done to it since.
 enum Node {
-    File { now: Vec<u8>, safe: Vec<u8> },
-    Folder { now: Names, safe: Names },
+    File {
+        now: Vec<u8>,
+        safe: Vec<u8>,
+        since: Vec<Change>,
+    },
+    Folder {
+        now: Names,
+        safe: Names,
+        since: Vec<Vec<(String, Option<usize>)>>,
+    },
+}
+
+/// What is done to a file.
+enum Change {
+    Truncate,
+    Write { at: usize, bytes: Vec<u8> },
+}
+
+impl Change {
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::Truncate => file.clear(),
+            Self::Write { at, bytes } => {
+                file.resize(file.len().max(at + bytes.len()), 0);
+                file[*at..at + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+    }
+}
+
+/// What is done to the names of a folder: a rename within it is one change.
+fn rename(names: &mut Names, changes: &[(String, Option<usize>)]) {
+    for (name, node) in changes {
+        match node {
+            Some(node) => names.insert(name.clone(), *node),
+            None => names.remove(name),
+        };
+    }
 }
 
 /// A file or a folder that is open.
@@ -70,31 +106,53 @@ impl Disk {
     }
 
     fn collect(&self, node: usize, path: &Path, left: Left, files: &mut Files) {
-        let chance = |seed| ChaCha8Rng::seed_from_u64(seed ^ (node as u64) << 32).random();
+        let mut chance = match left {
+            Left::Some(seed) => ChaCha8Rng::seed_from_u64(seed ^ (node as u64) << 40),
+            _ => ChaCha8Rng::seed_from_u64(0),
+        };
         match &self.nodes[node] {
-            Node::File { now, safe } => {
-                let is_now = match left {
-                    Left::All => true,
-                    Left::Nothing | Left::Names => false,
-                    Left::Some(seed) => chance(seed),
+            Node::File { now, safe, since } => {
+                let bytes = match left {
+                    Left::All => now.clone(),
+                    Left::Nothing | Left::Names => safe.clone(),
+                    Left::Some(_) => {
+                        let mut bytes = safe.clone();
+                        for change in since.iter().filter(|_| chance.random()) {
+                            change.apply(&mut bytes);
+                        }
+                        if chance.random_bool(0.25) {
+                            bytes.truncate(
+                                chance.random_range(safe.len().min(bytes.len())..=bytes.len()),
+                            );
+                        }
+                        bytes
+                    }
                 };
-                let bytes = if is_now { now } else { safe };
-                files.insert(path.to_owned(), Some(bytes.clone()));
+                files.insert(path.to_owned(), Some(bytes));
             }
-            Node::Folder { now, safe } => {
+            Node::Folder { now, safe, since } => {
                 if node != ROOT {
                     files.insert(path.to_owned(), None);
                 }
-                let is_now = match left {
-                    Left::All | Left::Names => true,
-                    Left::Nothing => false,
-                    Left::Some(seed) => chance(seed),
+                let mut names = match left {
+                    Left::All | Left::Names => now.clone(),
+                    Left::Nothing | Left::Some(_) => safe.clone(),
                 };
-                for (name, &node) in if is_now { now } else { safe } {
+                if let Left::Some(_) = left {
+                    for changes in since.iter().filter(|_| chance.random()) {
+                        rename(&mut names, changes);
+                    }
+                }
+                for (name, node) in names {
                     self.collect(node, &path.join(name), left, files);
                 }
             }
         }
+    }
+
+    /// As another process finds it, when the one that has done all this is gone.
+    pub fn forget_what_is_open(&mut self) {
+        self.open.clear();
     }
 
     /// Does what a system call did.
@@ -114,20 +172,27 @@ impl Disk {
                 if let Some(open) = self.open.get_mut(&arguments[0].number()) {
                     let written = usize::try_from(call.result).expect("it did not fail");
                     let bytes = &arguments[1].bytes()[..written];
-                    let Node::File { now, .. } = &mut self.nodes[open.node] else {
+                    let Node::File { now, since, .. } = &mut self.nodes[open.node] else {
                         panic!("a folder was written to: {call:?}");
                     };
                     let at = if open.appends { now.len() } else { open.at };
-                    now.resize(now.len().max(at + written), 0);
-                    now[at..at + written].copy_from_slice(bytes);
                     open.at = at + written;
+                    let bytes = bytes.to_vec();
+                    since.push(Change::Write { at, bytes });
+                    since[since.len() - 1].apply(now);
                 }
             }
             "fsync" | "fdatasync" => {
                 if let Some(open) = self.open.get(&arguments[0].number()) {
                     match &mut self.nodes[open.node] {
-                        Node::File { now, safe } => safe.clone_from(now),
-                        Node::Folder { now, safe } => safe.clone_from(now),
+                        Node::File { now, safe, since } => {
+                            safe.clone_from(now);
+                            since.clear();
+                        }
+                        Node::Folder { now, safe, since } => {
+                            safe.clone_from(now);
+                            since.clear();
+                        }
                     }
                 }
             }
@@ -153,25 +218,26 @@ impl Disk {
         }
     }
 
-    fn open(&mut self, at: &str, path: &Argument, flags: &str, file: i64) {
+    fn open(&mut self, at: &str, path: &Argument, flags: &str, number: i64) {
         let has = |flag: &str| flags.split('|').any(|one| one == flag);
         let Some((parent, name)) = self.find(at, path) else {
             return;
         };
         if has("O_CREAT") && self.node(parent, &name).is_none() {
-            let (now, safe) = (Vec::new(), Vec::new());
-            self.make(at, path, Node::File { now, safe });
+            self.make(at, path, file());
         }
         let node = self.node(parent, &name);
         let node = node.unwrap_or_else(|| panic!("it was opened and is not there: {path:?}"));
-        if let Node::File { now, .. } = &mut self.nodes[node]
+        if let Node::File { now, since, .. } = &mut self.nodes[node]
             && has("O_TRUNC")
+            && !now.is_empty()
         {
+            since.push(Change::Truncate);
             now.clear();
         }
         let appends = has("O_APPEND");
         self.open.insert(
-            file,
+            number,
             Open {
                 node,
                 at: 0,
@@ -184,7 +250,7 @@ impl Disk {
         if let Some((parent, name)) = self.find(at, path) {
             self.nodes.push(node);
             let new = self.nodes.len() - 1;
-            self.names(parent).insert(name, new);
+            self.change(parent, vec![(name, Some(new))]);
         }
     }
 
@@ -192,8 +258,13 @@ impl Disk {
         match (self.find(from_at, from), self.find(to_at, to)) {
             (None, None) => {}
             (Some((from, old)), Some((to, new))) => {
-                let node = self.names(from).remove(&old).expect("it is there");
-                self.names(to).insert(new, node);
+                let node = self.node(from, &old).expect("it is there");
+                if from == to {
+                    self.change(from, vec![(old, None), (new, Some(node))]);
+                } else {
+                    self.change(from, vec![(old, None)]);
+                    self.change(to, vec![(new, Some(node))]);
+                }
             }
             _ => panic!("a file that came from elsewhere, or left: {from:?}, {to:?}"),
         }
@@ -201,15 +272,17 @@ impl Disk {
 
     fn remove(&mut self, at: &str, path: &Argument) {
         if let Some((parent, name)) = self.find(at, path) {
-            self.names(parent).remove(&name).expect("it is there");
+            assert!(self.node(parent, &name).is_some(), "{name} is not there");
+            self.change(parent, vec![(name, None)]);
         }
     }
 
-    fn names(&mut self, folder: usize) -> &mut Names {
-        match &mut self.nodes[folder] {
-            Node::Folder { now, .. } => now,
-            Node::File { .. } => panic!("a file has no names in it"),
-        }
+    fn change(&mut self, folder: usize, changes: Vec<(String, Option<usize>)>) {
+        let Node::Folder { now, since, .. } = &mut self.nodes[folder] else {
+            panic!("a file has no names in it");
+        };
+        rename(now, &changes);
+        since.push(changes);
     }
 
     /// What has this name in a folder, or is the folder where there is none.
@@ -250,9 +323,20 @@ impl Disk {
     }
 }
 
+fn file() -> Node {
+    Node::File {
+        now: Vec::new(),
+        safe: Vec::new(),
+        since: Vec::new(),
+    }
+}
+
 fn folder() -> Node {
-    let (now, safe) = (Names::new(), Names::new());
-    Node::Folder { now, safe }
+    Node::Folder {
+        now: Names::new(),
+        safe: Names::new(),
+        since: Vec::new(),
+    }
 }
 
 /// A system call that did not fail.

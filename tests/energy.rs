@@ -616,6 +616,65 @@ fn weights_that_are_no_numbers_have_no_divergence() {
     at.draws_nothing();
 }
 
+/// Over forty seeds the bound varies as each of them says: their deviation is known to 11 %, and three times that is allowed.
+#[test]
+fn standard_errors_are_those_of_other_samples() {
+    let at = Place::new();
+    at.train("energy --energy u1 --layers 2 --epochs 2 --output run")
+        .succeeds();
+    for seed in 0..40 {
+        at.train(&format!("evaluate run --samples 500 --seed {seed}"))
+            .succeeds();
+    }
+    let rows = "run/evaluations.csv";
+    for name in ["elbo", "kl"] {
+        let each = at.numbers(rows, name);
+        let said = at.numbers(rows, &format!("{name}_se")).iter().sum::<f64>() / 40.0;
+        let mean = each.iter().sum::<f64>() / 40.0;
+        let squares: f64 = each.iter().map(|x| (x - mean).powi(2)).sum();
+        let ratio = (squares / 39.0).sqrt() / said;
+        assert!((ratio - 1.0).abs() < 0.33, "{name}: {ratio}");
+    }
+}
+
+/// Of several evaluations a report takes that of the best epoch with the most samples.
+#[test]
+fn a_report_takes_the_closest_evaluation_of_the_best_epoch() {
+    let at = Place::new();
+    at.train("energy --energy u1 --layers 2 --epochs 2 --output run")
+        .succeeds();
+    let elbo = at.numbers("run/metrics.csv", "valid_elbo");
+    let best = 1 + usize::from(elbo[1] > elbo[0]);
+    for (epoch, samples) in [(best, 1_000), (best, 4_000), (best, 500), (3 - best, 9_000)] {
+        at.train(&format!("evaluate run --epoch {epoch} --samples {samples}"))
+            .succeeds();
+    }
+    at.train("report run --output report").succeeds();
+    let kl = at.column("run/evaluations.csv", "kl")[1].clone();
+    assert_eq!(at.column("report/table.csv", "kl"), [kl]);
+}
+
+/// What was computed is shown, also where it cannot be written, and so are the runs after it.
+#[test]
+fn numbers_that_cannot_be_written_are_shown() {
+    let at = Place::new();
+    at.train("energy --energy u1 --layers 2 --epochs 1 --output one")
+        .succeeds();
+    at.train("energy --config one/config.json --seed 1 --output two")
+        .succeeds();
+    at.write("one/evaluations.csv/folder", "in the way");
+    for flags in ["", " --json"] {
+        let outcome = at.train(&format!("evaluate one two --samples 100{flags}"));
+        outcome.fails(1, &["one/evaluations.csv"]);
+        assert_eq!(
+            outcome.stdout.matches("checkpoint/1/model.bpk").count(),
+            2,
+            "{outcome:#?}"
+        );
+    }
+    assert_eq!(at.column("two/evaluations.csv", "samples"), ["100", "100"]);
+}
+
 /// Neither the next fits nor what is said of all are those of another folder that took the name meanwhile.
 #[cfg(unix)]
 #[test]

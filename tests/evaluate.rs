@@ -2,7 +2,14 @@
 
 use std::fs;
 
-use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, idx, program};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, TensorData},
+};
+use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, idx, program, tiny};
+use flow_vae::ImportanceSampling;
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+use rand_distr::StandardNormal;
 use serde_json::Value;
 
 /// What an evaluation says in JSON.
@@ -37,6 +44,85 @@ fn one_sample_leaves_no_gap() {
     assert_eq!((number(run, "gap"), number(run, "gap_se")), (0.0, 0.0));
 }
 
+/// Each number is the mean of what the library says of each image, and its standard error that of this mean. Noise of another
+/// seed leaves both nearly as they are: images differ by far more than 5,000
+/// samples of one.
+#[test]
+fn numbers_and_their_errors_are_of_the_images() {
+    let at = Place::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    // Black and white, so that binarisation changes nothing: a bar, and a few pixels turned.
+    let mut set = |file: &str, count: u32| -> Vec<f32> {
+        let mut bytes = idx(count, 8, 8);
+        let header = bytes.len() - 64 * count as usize;
+        for image in bytes[header..].chunks_exact_mut(64) {
+            let row = rng.random_range(0..8);
+            for (i, pixel) in image.iter_mut().enumerate() {
+                *pixel = 255 * u8::from((i / 8 == row) != rng.random_bool(0.02));
+            }
+        }
+        at.write(&format!("set/{file}"), &bytes);
+        bytes[header..]
+            .iter()
+            .map(|&byte| f32::from(byte / 255))
+            .collect()
+    };
+    set(TRAIN_IMAGES, 600);
+    let images = set(TEST_IMAGES, 100);
+    at.train(&format!("{TINY} --dataset set --epochs 8 --output run"))
+        .succeeds();
+    let run = &evaluate(&at, "run --samples 5000")["runs"][0];
+
+    let device = Device::flex();
+    let vae = tiny().init(&device);
+    let vae = vae
+        .try_load_file(at.path("run/model.bpk"))
+        .unwrap()
+        .no_grad();
+    let sampling = ImportanceSampling {
+        samples: 5_000,
+        rows_at_once: 10_000,
+    };
+    let images = Tensor::from_data(TensorData::new(images, [100, 64]), &device);
+    let noise = |n: usize| {
+        let numbers: Vec<f32> = (0..100 * n * 4)
+            .map(|_| rng.sample(StandardNormal))
+            .collect();
+        Tensor::<2>::from_data(TensorData::new(numbers, [100 * n, 4]), &device)
+    };
+    let estimates = sampling.estimate(&vae, images, noise).unwrap();
+    let nll: Vec<f64> = estimates.log_likelihood.iter().map(|ln_p| -ln_p).collect();
+    let gap = estimates.gap();
+    let mut errors = Vec::new();
+    for (name, each, tolerance) in [
+        ("elbo", &estimates.elbo, 0.004),
+        ("reconstruction", &estimates.reconstruction, 0.004),
+        ("kl", &estimates.kl, 0.03),
+        ("nll", &nll, 0.004),
+        ("gap", &gap, 0.04),
+    ] {
+        let mean = each.iter().sum::<f64>() / 100.0;
+        let squares: f64 = each.iter().map(|x| (x - mean).powi(2)).sum();
+        let se = (squares / 99.0 / 100.0).sqrt();
+        let (got, got_se) = (number(run, name), number(run, &format!("{name}_se")));
+        assert!(
+            (got - mean).abs() < 0.2 * se + 0.02,
+            "{name}: {got}, {mean} ± {se}"
+        );
+        assert!(
+            (got_se / se - 1.0).abs() < tolerance,
+            "{name}: {got_se}, {se}"
+        );
+        errors.push(se);
+    }
+    // So that one taken for another is noticed.
+    errors.sort_by(f64::total_cmp);
+    assert!(
+        errors.windows(2).all(|pair| pair[1] > 1.008 * pair[0]),
+        "{errors:?}"
+    );
+}
+
 /// A model that has seen black images alone finds white ones most unlikely: 64 pixels cost more than the ln 2 each that
 /// knowing nothing costs.
 #[test]
@@ -44,7 +130,7 @@ fn the_test_set_is_evaluated_and_validation_on_demand() {
     let at = Place::new();
     plain(&at, &format!("set/{TRAIN_IMAGES}"), 60, 0);
     plain(&at, &format!("set/{TEST_IMAGES}"), 20, 255);
-    at.train(&format!("{TINY} --dataset set --epochs 20 --output run"))
+    at.train(&format!("{TINY} --dataset set --epochs 8 --output run"))
         .succeeds();
     let nothing_known = -64.0 * 2.0_f64.ln();
     for (flag, split, images, above) in [

@@ -184,11 +184,9 @@ fn what_cannot_be_compared_is_not_averaged() {
     }
     let names = |runs: &str| {
         at.train(&format!("report {runs}")).succeeds();
-        let report = at
-            .names("")
-            .into_iter()
-            .filter(|name| name.starts_with("report-"));
-        let report = report.last().unwrap();
+        let mut reports = at.names("");
+        reports.retain(|name| name.starts_with("report-"));
+        let report = reports.pop().unwrap();
         let names = markdown(&at, &report)
             .into_iter()
             .skip(2)

@@ -376,6 +376,27 @@ fn a_run_folder_that_is_moved_while_it_is_drawn() {
     assert!(at.path("moved/summary.json").exists());
 }
 
+/// As many epochs as there are already are all that there will be; and what was trained where stays as it was.
+#[test]
+fn a_run_may_be_called_done() {
+    let at = Place::with_run("");
+    let config = at.text("run/config.json");
+    let longer = config.replace("\"epochs\": 2", "\"epochs\": 9");
+    assert_ne!(config, longer);
+    at.write("run/config.json", longer);
+    at.train("--resume run --epochs 2 --backend ndarray")
+        .succeeds();
+    assert_eq!(at.text("run/config.json"), config);
+    let summary = at.text("run/summary.json");
+    assert!(
+        summary.contains("\"epochs\": 2,") && summary.contains("\"backend\": \"flex\""),
+        "{summary}"
+    );
+    let before = at.metrics("run");
+    at.train("--resume run").succeeds();
+    assert_eq!(at.metrics("run"), before);
+}
+
 /// Killed again and again, at whatever it is doing then.
 #[test]
 fn kills_cost_no_more_than_the_epoch() {

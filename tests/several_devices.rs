@@ -74,6 +74,29 @@ fn two_devices_go_on_exactly_and_so_does_one_after_them() {
     at.train("evaluate alone --samples 2").succeeds();
 }
 
+/// A last batch of one image is one device's alone: what notices a divergence counts that step too, and goes on where it was.
+#[test]
+fn a_step_of_fewer_images_than_devices_is_a_step() {
+    let at = Place::new();
+    // Of the 1,297 images three batches of 432, and one.
+    let flags = format!("{TINY} --batch-size 432 --devices 0,0");
+    at.train(&format!("{flags} --epochs 3 --output whole"))
+        .succeeds();
+    at.train(&format!("{flags} --epochs 1 --output run"))
+        .succeeds();
+    for epochs in [2, 3] {
+        at.train(&format!("--resume run --epochs {epochs}"))
+            .succeeds();
+    }
+    let watch = |run: &str| {
+        let manifest = at.text(&format!("{run}/checkpoint/3/manifest.json"));
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        manifest["watch"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(watch("run"), watch("whole"));
+    assert!(watch("run").ends_with(",12"), "{}", watch("run"));
+}
+
 /// Points of a density, and noise for an energy.
 #[test]
 fn so_do_other_kinds_of_runs() {

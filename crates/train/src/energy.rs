@@ -397,8 +397,8 @@ mod tests {
     fn an_explosion_is_noticed() {
         let task = EnergyTask::open(EnergySettings::default()).unwrap();
         let watch = task.watch();
-        assert!((0..1000).all(|_| watch.see(2.0, true).is_none()));
-        assert!((0..100).any(|_| watch.see(2.0 - 3.0 * RANGE, true).is_some()));
+        assert!((0..1000).all(|_| watch.see(2.0, 1, 1, true).is_none()));
+        assert!((0..100).any(|_| watch.see(2.0 - 3.0 * RANGE, 1, 1, true).is_some()));
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
     evaluate: impl Fn(&Trained<T>) -> Result<R>,
 ) -> Result<()> {
     let mut evaluated = Vec::new();
+    let mut recorded = Ok(());
     for path in &args.of.runs {
         let epoch = args.of.epoch.map(|epoch| epoch.get());
         let (run, trained) = Trained::<T>::of_best_fit(RunDir::open(path)?, epoch, &here)?;
@@ -111,7 +112,8 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
                 "{apart}{run_name}: weights in {weights}\n{row}"
             ));
         }
-        record(&run, EVALUATIONS, &row)?;
+        // What took long to compute is shown also where it cannot be written.
+        recorded = recorded.and(record(&run, EVALUATIONS, &row));
         evaluated.push(Evaluated {
             run: run_name.to_string(),
             weights: weights.to_string(),
@@ -122,7 +124,7 @@ pub fn each<T: Task, R: Serialize + fmt::Display>(
         let all = serde_json::json!({ "runs": evaluated });
         say(serde_json::to_string_pretty(&all)?);
     }
-    Ok(())
+    recorded
 }
 
 /// The mean and its standard error, which needs two values.

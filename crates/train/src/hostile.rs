@@ -539,7 +539,7 @@ fn manifests() {
     checkpoint::prepare(&run).unwrap();
     let watch = || Watch::new(30.0, 100);
     let seen = watch();
-    seen.see(-30.25, true);
+    seen.see(-30.25, 1, 1, true);
     seen.end(1);
     for part in PartFiles::new(&run, origin.clone(), history, seen) {
         part.save(1, LrSchedulerRecord::new()).unwrap();

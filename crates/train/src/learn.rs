@@ -140,6 +140,7 @@ pub fn run<T: Task>(plan: Plan<T::Settings>, stop: &StopRequest) -> Result<Endin
     let ending = if session.done < session.epochs() {
         session.train(stop)?
     } else {
+        session.save_epochs()?;
         Ending::Complete
     };
     session.conclude()?;
@@ -224,6 +225,13 @@ impl<T: Task> Session<T> {
         self.task.settings().training().epochs.get()
     }
 
+    /// That there are no more to come; nothing is trained where the command line says.
+    fn save_epochs(&self) -> Result<()> {
+        let mut settings: T::Settings = self.run.settings()?;
+        settings.training_mut().epochs = self.task.settings().training().epochs;
+        self.run.save_settings(&settings)
+    }
+
     /// Hands everything to burn-train.
     fn train(&self, stop: &StopRequest) -> Result<Ending> {
         let path = self.run.path();
@@ -305,10 +313,9 @@ impl<T: Task> Session<T> {
 
     /// What knows of the epochs that are done.
     fn watch(&self) -> Result<Watch> {
-        let watch = self.task.watch().on(self.devices.len());
         match self.done {
-            0 => Ok(watch),
-            done => checkpoint::watch_after(&self.run, done, watch),
+            0 => Ok(self.task.watch()),
+            done => checkpoint::watch_after(&self.run, done, self.task.watch()),
         }
     }
 
@@ -423,7 +430,8 @@ impl<T: Task> Session<T> {
                 .collect(),
             weights: trained.model.num_params(),
             seconds,
-            backend: trained.task.settings().training().backend,
+            // That of the last training, of which the command line may say another.
+            backend: run.settings::<T::Settings>()?.training().backend,
             model: Sum::of(&model),
             origin,
         };

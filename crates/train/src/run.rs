@@ -121,8 +121,6 @@ impl RunDir {
             is_blank(&run.path).with_context(|| format!("cannot read {}", run.path.display()))?;
         ensure!(is_blank, exists(&run.path));
         run.save_settings(settings)?;
-        sync(run.path.parent().unwrap_or(&run.path))
-            .with_context(|| format!("cannot write {}", run.path.display()))?;
         Ok(run)
     }
 
@@ -148,9 +146,12 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// See [`Lock::take`].
+    /// See [`Lock::take`]; when the folder around it cannot be written.
     pub fn lock(self) -> Result<Self> {
         let lock = Some(Lock::take(&self.path)?);
+        // Whoever made it may have been killed before its name was on the disk.
+        sync(self.path.parent().unwrap_or(&self.path))
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
         Ok(Self { lock, ..self })
     }
 

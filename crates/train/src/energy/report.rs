@@ -366,6 +366,11 @@ mod tests {
         let row =
             "| u1 | planar, K = 32 | 3 | 0.0100 ± 0.1250 | 0.0200 | 0.5000 | 1 of 3 | 75.0 % |";
         assert!(table.contains(row), "{table}");
+        let of_two = markdown(&[[0, 3].map(|i| &fits[i]).to_vec()]);
+        assert!(
+            of_two.contains("| 2 | 0.0200 ± 0.1250 | 0.2600 | 0.5000 |"),
+            "{of_two}"
+        );
         let csv = String::from_utf8(csv(&fits).unwrap()).unwrap();
         let lines: Vec<&str> = csv.lines().collect();
         assert!(

@@ -143,7 +143,7 @@ fn conclude(run: &RunDir, settings: &EnergySettings, diverged: &[u64]) -> Result
     for seed in settings.seeds().into_iter().flatten() {
         match validated(run, settings, seed) {
             Ok(elbo) => distances.push((log_z - elbo, seed)),
-            Err(_) if diverged.contains(&seed) => {
+            Err(_) if diverged.contains(&seed) && !has_weights(run, seed) => {
                 say(format_args!("seed {seed}: diverged in its first epoch"));
             }
             Err(error) => pass_over(&error),
@@ -185,6 +185,11 @@ fn conclude(run: &RunDir, settings: &EnergySettings, diverged: &[u64]) -> Result
         "evaluate it with:                  cargo run -p train -- evaluate {path}"
     ));
     Ok(())
+}
+
+fn has_weights(run: &RunDir, seed: u64) -> bool {
+    let fit = RunDir::open(&run.of_seed(seed));
+    fit.and_then(|fit| fit.has_weights()).unwrap_or(true)
 }
 
 /// The bound that a fit has come to by validation, if its weights can be had.

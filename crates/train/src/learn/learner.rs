@@ -224,7 +224,9 @@ impl ItemLazy for StepOutput {
             return Err(self.diverged("the gradient before is not finite", gradient_norm));
         }
         if let Some(watch) = &self.watch {
-            if let Some(Divergence { best, now }) = watch.see(terms[0], self.maximised) {
+            let (items, all) = (self.means.items, self.at.items);
+            if let Some(Divergence { best, now }) = watch.see(terms[0], items, all, self.maximised)
+            {
                 let name = self.measured.terms[0].name;
                 let how = format!("the {name} fell from {best:.1} to {now:.1} nats");
                 return Err(self.diverged(&how, gradient_norm));

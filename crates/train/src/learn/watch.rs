@@ -33,9 +33,7 @@ struct State {
     horizon: f64,
     /// Steps until it is judged by its range.
     first: usize,
-    /// Each of them gives a score for each step.
-    devices: usize,
-    /// The sum of the scores of a step so far, and their number.
+    /// The mean score of a step so far, as of all its items, and how many of them it is of.
     step: (f64, usize),
     seen: Seen,
     /// What had been seen by the end of the last epochs.
@@ -66,7 +64,6 @@ impl Watch {
             range,
             horizon,
             first: 5 * horizon as usize,
-            devices: 1,
             step: (0.0, 0),
             seen: Seen {
                 best: None,
@@ -78,12 +75,6 @@ impl Watch {
         Self {
             state: Arc::new(Mutex::new(state)),
         }
-    }
-
-    /// For a training each of whose steps `devices` share, in whatever order their scores come.
-    pub fn on(self, devices: usize) -> Self {
-        self.state.lock().expect("no panic while locked").devices = devices;
-        self
     }
 
     /// For a training that goes on after the epoch that had this [`line`](Self::line); none if it is no such line.
@@ -125,16 +116,17 @@ impl Watch {
         now < best - self.state.lock().expect("no panic while locked").range
     }
 
-    /// Takes note of a step's score on a device, which is `maximised` or not, and tells whether training has diverged.
-    pub fn see(&self, score: f64, maximised: bool) -> Option<Divergence> {
+    /// Takes note of a step's score, which is `maximised` or not, of so many of `all` its items, as a device has them; and tells,
+    /// when it has heard of all, in whatever order, whether training has diverged.
+    pub fn see(&self, score: f64, items: usize, all: usize, maximised: bool) -> Option<Divergence> {
         let mut state = self.state.lock().expect("no panic while locked");
-        let (sum, scores) = (state.step.0 + score, state.step.1 + 1);
-        if scores < state.devices {
-            state.step = (sum, scores);
+        let share = items as f64 / all as f64;
+        let (score, items) = (state.step.0 + share * score, state.step.1 + items);
+        if items < all {
+            state.step = (score, items);
             return None;
         }
         state.step = (0.0, 0);
-        let score = sum / scores as f64;
         state.seen.steps = state.seen.steps.saturating_add(1);
         let mildly = !maximised || state.seen.steps <= state.first;
         let score = match state.seen.best {
@@ -176,7 +168,7 @@ mod tests {
         elbos
             .into_iter()
             .enumerate()
-            .find_map(|(step, elbo)| Some((step, watch.see(elbo, true)?)))
+            .find_map(|(step, elbo)| Some((step, watch.see(elbo, 1, 1, true)?)))
     }
 
     #[test]
@@ -194,8 +186,8 @@ mod tests {
         assert_eq!(first(&Watch::new(bernoulli(64), 100), start.clone()), None);
         // Of four devices four scores are a step.
         let shared = || start.clone().flat_map(|elbo| [elbo; 4]);
-        let on_four = Watch::new(bernoulli(64), 100).on(4);
-        assert_eq!(first(&on_four, shared()), None);
+        let on_four = Watch::new(bernoulli(64), 100);
+        assert!(shared().all(|elbo| on_four.see(elbo, 25, 100, true).is_none()));
         assert!(first(&Watch::new(bernoulli(64), 100), shared()).is_some());
     }
 
@@ -257,7 +249,7 @@ mod tests {
     }
 
     /// An epoch of seven steps at a time, each watched by another watch, from early losses that are judged mildly on to the one that
-    /// is too much; and on two devices after one.
+    /// is too much; and on two devices.
     #[test]
     fn a_resumed_training_is_watched_as_one_that_went_on() {
         let scores = (0..220).map(|t| {
@@ -273,8 +265,8 @@ mod tests {
         let mut part = Watch::new(bernoulli(784), 100);
         let mut noticed = None;
         for (t, score) in scores.enumerate() {
-            let seen = whole.see(score, t >= 10);
-            assert_eq!(part.see(score, t >= 10), seen, "{t}");
+            let seen = whole.see(score, 1, 1, t >= 10);
+            assert_eq!(part.see(score, 1, 1, t >= 10), seen, "{t}");
             noticed = noticed.or(seen.map(|_| t));
             if t % 7 == 6 {
                 let epoch = 1 + t / 7;
@@ -288,23 +280,27 @@ mod tests {
         }
         assert!(noticed.is_some_and(|t| t > 180), "{noticed:?}");
 
-        let on_two = Watch::new(bernoulli(784), 100)
-            .on(2)
-            .after("-1.5,-2.25,39")
-            .unwrap();
-        on_two.end(3);
-        assert_eq!(on_two.line(3).unwrap(), "-1.5,-2.25,39");
-        assert_eq!(on_two.line(2), None);
-        // Two scores are a step, whichever comes first; and there are no more steps than can be counted.
-        for scores in [[-3.0, -4.5], [-4.5, -3.0]] {
-            let watch = Watch::new(bernoulli(784), 100).on(2);
-            assert_eq!(scores.map(|score| watch.see(score, true)), [None; 2]);
+        let idle = Watch::new(bernoulli(784), 100);
+        let idle = idle.after("-1.5,-2.25,39").unwrap();
+        idle.end(3);
+        assert_eq!(idle.line(3).unwrap(), "-1.5,-2.25,39");
+        assert_eq!(idle.line(2), None);
+        // Two devices' scores are a step, whichever comes first, and each counts by its items; a last batch that is too small for
+        // both is one too.
+        for scores in [[(-3.0, 3), (-5.0, 1)], [(-5.0, 1), (-3.0, 3)]] {
+            let watch = Watch::new(bernoulli(784), 100);
+            for (score, items) in scores {
+                assert_eq!(watch.see(score, items, 4, true), None);
+            }
             watch.end(1);
-            assert_eq!(watch.line(1).unwrap(), "-3.75,-3.75,1");
+            assert_eq!(watch.line(1).unwrap(), "-3.5,-3.5,1");
+            watch.see(-3.5, 1, 1, true);
+            watch.end(2);
+            assert_eq!(watch.line(2).unwrap(), "-3.5,-3.5,2");
         }
         let last = Watch::new(bernoulli(784), 100);
         let last = last.after(&format!("-1,-1,{}", usize::MAX)).unwrap();
-        assert_eq!(last.see(-1.0, true), None);
+        assert_eq!(last.see(-1.0, 1, 1, true), None);
         for line in [
             "",
             "-1,-2",
@@ -332,7 +328,7 @@ mod tests {
     fn while_it_is_not_maximised_only_the_absurd_is_noticed() {
         let watch = Watch::new(bernoulli(64), 100);
         let watch = watch.after("-30,-30,10000").unwrap();
-        assert_eq!(watch.see(-3000.0, false), None);
-        assert!(watch.see(-1e6, false).is_some());
+        assert_eq!(watch.see(-3000.0, 1, 1, false), None);
+        assert!(watch.see(-1e6, 1, 1, false).is_some());
     }
 }

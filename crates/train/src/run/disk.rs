@@ -96,12 +96,16 @@ fn rename_new(part: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a folder and those that it is in, whose names the disk has when the call returns.
+/// Creates a folder and those that it is in, whose names the disk has when the call returns: also of those that somebody made who was
+/// killed before.
 pub fn create_folders(path: &Path) -> io::Result<()> {
-    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
     fs::create_dir_all(path)?;
-    (missing.into_iter()).try_for_each(|folder| sync(folder.parent().unwrap_or(folder)))
+    let named = path
+        .ancestors()
+        .filter(|folder| folder.file_name().is_some());
+    named
+        .into_iter()
+        .try_for_each(|folder| sync(folder.parent().unwrap_or(folder)))
 }
 
 /// Writes a file, and returns when the disk has it.

@@ -5,9 +5,11 @@ mod picture;
 
 use std::{
     collections::BTreeSet,
-    fmt, fs,
+    fmt,
+    io::Write,
     iter::zip,
     path::{Path, PathBuf},
+    process,
     time::Instant,
 };
 
@@ -22,7 +24,10 @@ use crate::{
     data::{Binarization, DatasetName},
     evaluation::{Split, figure, record},
     random::Purpose,
-    run::rows::ESTIMATES,
+    run::{
+        disk::{create_with, replace_own},
+        rows::ESTIMATES,
+    },
     terminal::{bar, say},
 };
 
@@ -69,7 +74,8 @@ pub fn run(args: &EstimatesArgs) -> Result<()> {
         }
         series.push((subject.name(), rows));
     }
-    recorded.and(write(&picture, &picture::draw(&series)))
+    let svg = picture::draw(&series);
+    recorded.and(write(&picture, args.picture.is_some(), svg.as_bytes()))
 }
 
 /// Where the picture goes, if there is such a folder.
@@ -91,8 +97,16 @@ fn place(args: &EstimatesArgs) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+/// Where the user named the file nothing is replaced that came there meanwhile.
+fn write(path: &Path, is_named: bool, svg: &[u8]) -> Result<()> {
+    let written = match is_named {
+        true => {
+            let part = path.with_added_extension(format!("{}.part", process::id()));
+            create_with(&part, path, |file| file.write_all(svg))
+        }
+        false => replace_own(path, svg),
+    };
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     say(format_args!("\nin {}", path.display()));
     Ok(())
 }
