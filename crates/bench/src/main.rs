@@ -28,8 +28,6 @@ mod families;
 #[path = "../../train/src/process.rs"]
 mod process;
 
-const PIXELS: usize = 784;
-const UNITS: usize = 400;
 const WINDOW: usize = 4;
 
 #[derive(Parser)]
@@ -44,6 +42,12 @@ struct Args {
     /// Dimensions of z
     #[arg(long, default_value = "40")]
     latent: NonZeroUsize,
+    /// Units of each network's hidden layer
+    #[arg(long, default_value = "400")]
+    hidden: NonZeroUsize,
+    /// Width and height of an image, in pixels
+    #[arg(long, default_value = "28")]
+    side: NonZeroUsize,
     /// Images of a batch
     #[arg(long, default_value = "100")]
     batch: NonZeroUsize,
@@ -66,6 +70,12 @@ struct Args {
     flows: Vec<families::Family>,
     #[arg(long, value_enum, default_value = "flex")]
     backend: Backend,
+}
+
+impl Args {
+    fn pixels(&self) -> usize {
+        self.side.get().pow(2)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -156,6 +166,8 @@ fn main() -> ExitCode {
                 "backend": backend,
                 "layers": layers,
                 "latent": args.latent.get(),
+                "hidden": args.hidden.get(),
+                "side": args.side.get(),
                 "batch": args.batch.get(),
                 "median": median,
                 "peak_mib": peak_mib(),
@@ -165,12 +177,12 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The paper's model for 28 x 28 images.
+/// The paper's model, for images of any size.
 fn vae(args: &Args, layers: usize, device: &Device) -> Vae {
     VaeConfig {
-        pixels: PIXELS,
+        pixels: args.pixels(),
         likelihood: Likelihood::Bernoulli,
-        hidden: vec![UNITS],
+        hidden: vec![args.hidden.get()],
         activation: Activation::Maxout { window: WINDOW },
         flow: args.flow.config(args.latent.get(), layers),
     }
@@ -184,18 +196,19 @@ fn normal<const D: usize>(rng: &mut SmallRng, shape: [usize; D], device: &Device
     Tensor::from_data(TensorData::new(numbers, shape), device)
 }
 
-fn images(rng: &mut SmallRng, batch: usize, device: &Device) -> Tensor<2> {
-    let pixels: Vec<f32> = (0..batch * PIXELS)
+fn images(args: &Args, rng: &mut SmallRng, device: &Device) -> Tensor<2> {
+    let shape = [args.batch.get(), args.pixels()];
+    let pixels: Vec<f32> = (0..shape.iter().product())
         .map(|_| f32::from(u8::from(rng.random_bool(0.2))))
         .collect();
-    Tensor::from_data(TensorData::new(pixels, [batch, PIXELS]), device)
+    Tensor::from_data(TensorData::new(pixels, shape), device)
 }
 
 /// Milliseconds of a training step.
 fn step(args: &Args, layers: usize, device: &Device) -> f64 {
     let device = device.clone().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
-    let images = images(&mut rng, args.batch.get(), &device);
+    let images = images(args, &mut rng, &device);
     let mut model = vae(args, layers, &device);
     let (mut clip, mut optimizer) = (GradientClip::new(&device), RmsProp::default().init());
     median(args.repeats.get(), || {
@@ -212,7 +225,7 @@ fn step(args: &Args, layers: usize, device: &Device) -> f64 {
 fn extras(args: &Args, layers: usize, device: &Device) -> [f64; 2] {
     let device = device.clone().autodiff();
     let mut rng = SmallRng::seed_from_u64(0);
-    let images = images(&mut rng, args.batch.get(), &device);
+    let images = images(args, &mut rng, &device);
     let mut model = vae(args, layers, &device);
     let (mut clip, mut optimizer) = (GradientClip::new(&device), Adam::default().init());
     // In the rhythm that it has after its first thousand updates.
@@ -250,7 +263,7 @@ fn extras(args: &Args, layers: usize, device: &Device) -> [f64; 2] {
 /// Images a second of ln p(x) by importance sampling.
 fn nll(args: &Args, layers: usize, device: &Device) -> f64 {
     let mut rng = SmallRng::seed_from_u64(0);
-    let images = images(&mut rng, args.batch.get(), device);
+    let images = images(args, &mut rng, device);
     let model = vae(args, layers, device).no_grad();
     let sampling = ImportanceSampling {
         samples: args.samples.get(),
@@ -269,13 +282,14 @@ fn nll(args: &Args, layers: usize, device: &Device) -> f64 {
 /// its operands in the cache, or one after another as in a step, where each finds what the others have left there.
 fn floor(args: &Args, layers: usize, alone: bool) -> f64 {
     let (rows, latent) = (args.batch.get(), args.latent.get());
+    let (units, pixels) = (args.hidden.get(), args.pixels());
     let numbers = layers * Planar::parameters_per_layer(latent);
     let mut sizes = vec![
-        [PIXELS, UNITS * WINDOW],
-        [UNITS, 2 * latent],
-        [UNITS, numbers],
-        [latent, UNITS * WINDOW],
-        [UNITS, PIXELS],
+        [pixels, units * WINDOW],
+        [units, 2 * latent],
+        [units, numbers],
+        [latent, units * WINDOW],
+        [units, pixels],
     ];
     sizes.retain(|[_, outputs]| *outputs > 0);
     let of = |rows: usize, columns: usize| vec![0.5_f32; rows * columns];
