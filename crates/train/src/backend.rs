@@ -279,7 +279,7 @@ impl Backend {
             Self::Remote => *Self::BUILT_IN.first().unwrap_or(&self),
             _ => self,
         };
-        environment::set_default_device(&here.to_string());
+        environment::set_once("BURN_DEVICE", &here.to_string());
     }
 
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]

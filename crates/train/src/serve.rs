@@ -69,7 +69,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 
     // Burn tells of every connection otherwise, and of each tensor that goes from one server to another.
     if std::env::var_os("RUST_LOG").is_none() {
-        environment::set("RUST_LOG", "warn");
+        environment::set_once("RUST_LOG", "warn");
     }
     server.serve(WebSocketTransport::from_listener(listener))?;
     say("stopped serving");
