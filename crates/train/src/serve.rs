@@ -28,6 +28,10 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         backend != Backend::Remote,
         "--backend remote: what is served are this machine's own devices; name one of its backends"
     );
+    // Burn tells of every connection otherwise, and of each tensor that goes from one server to another.
+    if std::env::var_os("RUST_LOG").is_none() {
+        environment::set_once("RUST_LOG", "warn");
+    }
     let devices = match &args.devices {
         None => vec![backend.device()?],
         Some(numbers) => {
@@ -67,10 +71,6 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     ));
     say(format_args!("to be trained on {train}"));
 
-    // Burn tells of every connection otherwise, and of each tensor that goes from one server to another.
-    if std::env::var_os("RUST_LOG").is_none() {
-        environment::set_once("RUST_LOG", "warn");
-    }
     server.serve(WebSocketTransport::from_listener(listener))?;
     say("stopped serving");
     Ok(())
