@@ -59,20 +59,15 @@ impl Lines {
         })
     }
 
-    /// The first line that is neither blank nor a comment, with those that a quote joins to it, without its end. Nothing
-    /// is given away for it; of more than [`MAX_ROW_BYTES`] of comments it may be one of them.
+    /// The first line that is neither blank nor a comment, without its end. Nothing is given away for it; of more than
+    /// [`MAX_ROW_BYTES`] of comments it may be one of them.
     pub(super) fn first(&mut self) -> Result<&[u8], TableError> {
         let mut start = self.given;
         loop {
             let rest = &self.buffer[start..];
-            let is_comment = rest.first() == Some(&COMMENT);
-            let mut is_quoted = false;
-            let end = rest.iter().position(|byte| {
-                is_quoted ^= *byte == b'"' && !is_comment;
-                !is_quoted && b"\r\n".contains(byte)
-            });
+            let end = rest.iter().position(|byte| b"\r\n".contains(byte));
             match end {
-                Some(length) if length == 0 || is_comment => start += length + 1,
+                Some(length) if length == 0 || rest[0] == COMMENT => start += length + 1,
                 Some(length) => return Ok(&self.buffer[start..start + length]),
                 None if self.buffer.len() < MAX_ROW_BYTES
                     && self.source.read(CHUNK, &mut self.buffer)? > 0 => {}

@@ -249,7 +249,7 @@ impl Table {
         if !rows.next(&mut first)? {
             return Err(TableError::Empty);
         }
-        let line = rows.line(&first);
+        let line = rows.line();
         let mut is_row = rows.next(&mut row)?;
         let header = Header::of(first, is_row.then_some(&row));
         if header.has_names && !header.cells.iter().all(is_text) {
@@ -262,7 +262,7 @@ impl Table {
             (false, _) => header.take(&header.cells, &chosen, &mut table, || line)?,
         }
         while is_row {
-            header.take(&row, &chosen, &mut table, || rows.line(&row))?;
+            header.take(&row, &chosen, &mut table, || rows.line())?;
             is_row = rows.next(&mut row)?;
         }
         Ok(table)
@@ -309,33 +309,34 @@ impl Rows {
             failure.expect("of rows of bytes, of any length, only reading fails")
         })?;
         // A quote that nobody closed would swallow the rows below.
-        match row.as_slice().contains(&b'\n') {
+        match row.as_slice().iter().any(|byte| b"\r\n".contains(byte)) {
             true => Err(TableError::Quote { line: before + 1 }),
             false => Ok(is_one),
         }
     }
 
-    /// The line in which `row`, the last that was read, begins.
-    fn line(&self, row: &ByteRecord) -> u64 {
-        let breaks = row.as_slice().iter().filter(|&&byte| byte == b'\n');
-        self.0.get_ref().line() - breaks.count() as u64
+    /// The line of the row that was read last.
+    fn line(&self) -> u64 {
+        self.0.get_ref().line()
     }
 }
 
 /// The first of semicolon, comma and tab that stands outside of quotes; a comma where there is one column. Where numbers
 /// have decimal commas, semicolons separate them.
 fn separator(line: &[u8]) -> u8 {
-    let mut is_quoted = false;
+    const ALL: [u8; 3] = [b';', b',', b'\t'];
+    // A quote opens a cell at its beginning, or goes on with one that the quote before it closed; elsewhere it means inches.
+    let (mut is_quoted, mut may_open) = (false, true);
     let unquoted: Vec<u8> = (line.iter().copied())
         .filter(|&byte| {
-            is_quoted ^= byte == b'"';
+            let turns = byte == b'"' && (is_quoted || may_open);
+            may_open = turns && is_quoted || !is_quoted && ALL.contains(&byte);
+            is_quoted ^= turns;
             !is_quoted
         })
         .collect();
-    let mut separators = [b';', b',', b'\t'].into_iter();
-    separators
-        .find(|separator| unquoted.contains(separator))
-        .unwrap_or(b',')
+    let mut found = ALL.into_iter().filter(|one| unquoted.contains(one));
+    found.next().unwrap_or(b',')
 }
 
 #[cfg(test)]
@@ -377,6 +378,7 @@ mod tests {
             "\u{feff}a,b\n1,-2.5\n30,4e-1\n",
             "\n# two columns; and ; more\n\na,b\n#1,2\n1,-2.5\n \r\n30,4e-1\n\n",
             "a;b\n1;-2.5\n30;4e-1\n",
+            "\r\n# 5\" wide, or more\n\na;b\n1;-2.5\n30;4e-1\n",
             "a\tb\n1\t-2.5\n30\t4e-1\n",
             "\"a\",\"b\"\n\"1\",\"-2.5\"\n\"30\",.4\n",
             " a , b \n 1 ,\t-2.5\n+30., 0.4\n",
@@ -392,6 +394,66 @@ mod tests {
         assert_eq!(table.numbers, [1.0, -2.5, 30.0, 0.4]);
         let table = read("\"length, in \"\"m\"\", and more;\";width\n1;2\n").unwrap();
         assert_eq!(table.columns, ["length, in \"m\", and more;", "width"]);
+        // Longer comments than are read at a time.
+        let table = read(format!("#{}\na;b\n1;2\n", ",".repeat(200_000))).unwrap();
+        assert_eq!(table.columns, ["a", "b"]);
+    }
+
+    #[test]
+    fn separators_stand_outside_of_quotes() {
+        for (line, found) in [
+            ("", b','),
+            ("a b", b','),
+            ("a,b\tc;d", b';'),
+            ("a\tb,c", b','),
+            ("a\tb", b'\t'),
+            (r#""a;b",c"#, b','),
+            (r#"a	"b;c,d""#, b'\t'),
+            (r#""a";b,c"#, b';'),
+            (r#""a"";b",c"#, b','),
+            (r#""a"";""b";c"#, b';'),
+            (r#"a,"b;c","d;e""#, b','),
+            // Inches.
+            (r#"length (");width (")"#, b';'),
+            (r#"a 5"";b 7""#, b';'),
+            (r#"5",";""#, b','),
+        ] {
+            let said = char::from(separator(line.as_bytes()));
+            assert_eq!(said, char::from(found), "{line}");
+        }
+        let table = read("length (\");width (\")\n1;2\n").unwrap();
+        assert_eq!(table.columns, ["length (\")", "width (\")"]);
+    }
+
+    /// Whole numbers from zero on, no two alike, where no other is whole; or consecutive ones, where no other row has such.
+    #[test]
+    fn a_first_row_of_numbers_may_be_a_header() {
+        let one = |rest: &str| format!("7\n{}", rest.repeat(10));
+        for (text, is_said) in [
+            ("0,2,5\n0.5,1.5,2.5\n", true),
+            ("5,0,2\n0.5,1.5,2.5\n", true),
+            ("2001,2002\n3,1\n4,8\n", true),
+            ("2002,2001\n3,1\n4,8\n", true),
+            (&one("0.5\n"), true),
+            // Not whole, below zero, two alike.
+            ("0,1.5\n0.5,1.5\n", false),
+            ("-1,2\n0.5,1.5\n", false),
+            ("1,1\n0.5,1.5\n", false),
+            // Another whole number, and not consecutive; consecutive ones in another row, if not in all.
+            ("1,2,7\n2,2,7\n", false),
+            ("1,2\n3,4\n5.5,7\n", false),
+            ("1,2\n5.5,7\n3,4\n", false),
+            // In one column nothing is consecutive; a row alone; names.
+            (&one("-1\n"), false),
+            ("0,2,5\n", false),
+            ("a,b\n0,1\n0.5,1.5\n", false),
+        ] {
+            let said = read(text).unwrap().doubtful_header();
+            assert_eq!(said.is_some(), is_said, "{text:?}: {said:?}");
+        }
+        // Of one column as many rows as are split.
+        let short = format!("7\n{}", "0.5\n".repeat(MIN_ROWS - 2));
+        assert_eq!(read(short).unwrap().doubtful_header(), None);
     }
 
     #[test]
@@ -482,6 +544,7 @@ mod tests {
                 "line 3, column 2 (\"b\"): \"\" is not",
             ),
             ("a,b\r1,2\r3,x\r", "line 3, column 2 (\"b\"): \"x\" is not"),
+            ("a,b\r1,2\n3,x\n", "line 3, column 2 (\"b\"): \"x\" is not"),
             ("1,2\nNaN,3\n", "line 2, column 1: \"NaN\" is not"),
             ("1,na\n", "line 1, column 2: \"na\" is not"),
             ("a\n1\n-inf", "line 3, column 1 (\"a\"): \"-inf\" is not"),
@@ -492,6 +555,8 @@ mod tests {
             ),
             ("a b\n1 2\n", "\"1 2\" is not a finite number; correct it"),
             ("a,b\n1,2\n1,\"\n\n\"\n", "line 3: a cell in quotes"),
+            ("a,b\r1,2\r1,\"2\r3,4\r", "line 3: a cell in quotes"),
+            ("\"a\nb\";c\n1;2\n", "line 1: a cell in quotes"),
             (
                 "a,b\n1,2\n3\n",
                 "line 3 has 1 columns, and the first row has 2",
