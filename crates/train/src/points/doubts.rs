@@ -170,10 +170,8 @@ impl Tails {
             let out = (0.5 * (1.0 - part) * last as f64) as usize;
             f64::from(numbers[last - out]) - f64::from(numbers[out])
         };
-        let (half, most) = (
-            middle(0.5),
-            f64::from(numbers[0].abs().max(numbers[last].abs())),
-        );
+        // Of numbers whose mean is zero the first is below it and the last above.
+        let (half, most) = (middle(0.5), f64::from(numbers[last].max(-numbers[0])));
         let is_far = half < NARROW && most > TAIL || middle(0.9) < NARROW;
         is_far.then_some(Self { half, most })
     }
@@ -230,8 +228,7 @@ pub(super) fn of_one(splits: &PointSplits, points: &Points, index: usize) -> Opt
 
 /// How many rows have each of the values, the most frequent first, and each value.
 fn counts(values: impl Iterator<Item = f32>) -> Vec<(usize, f32)> {
-    // Negative zero is zero.
-    let mut values: Vec<f32> = values.map(|value| value + 0.0).collect();
+    let mut values: Vec<f32> = values.collect();
     values.sort_unstable_by(f32::total_cmp);
     let groups = values.chunk_by(|a, b| a == b);
     let mut counts: Vec<_> = groups.map(|group| (group.len(), group[0])).collect();
@@ -305,15 +302,16 @@ fn of_copies(train: &Points) -> Option<String> {
     })
 }
 
-/// How many pairs so many make.
+/// How many pairs so many make, each in both orders.
 fn pairs(count: usize) -> u64 {
     let count = count as u64;
-    count * (count - 1) / 2
+    count * (count - 1)
 }
 
 fn hash(train: &Points, row: usize) -> u64 {
     let mut hasher = DefaultHasher::new();
     let numbers = train.row(row).iter().chain(train.context(row));
+    // Negative zero is zero.
     numbers.for_each(|number| (number + 0.0).to_bits().hash(&mut hasher));
     hasher.finish()
 }
@@ -352,8 +350,21 @@ mod tests {
     use rand::rngs::ChaCha8Rng;
     use rand_distr::StandardNormal;
 
-    use crate::points;
+    use super::{counts, of_far, of_one, short, shown};
+    use crate::points::{self, PointSplits, table::Table};
     use crate::random::{Purpose, stream};
+
+    /// Points of one number, of which the first of these are for training, and the last two validate and test.
+    fn in_order(numbers: &[f64]) -> PointSplits {
+        let table = Table {
+            columns: vec!["x".into()],
+            context: Vec::new(),
+            has_names: true,
+            numbers: numbers.to_vec(),
+        };
+        let order: Vec<usize> = (0..numbers.len()).collect();
+        PointSplits::cut(&table, &order, numbers.len() - 2, 1).unwrap()
+    }
 
     fn doubts(rows: impl IntoIterator<Item = Vec<f64>>, context: &[&str]) -> Vec<String> {
         let lines = rows.into_iter().map(|row| {
@@ -442,6 +453,8 @@ mod tests {
             vec![start, start - 60.0 * rng.random::<f64>().ln()]
         };
         let skewed = |rng: &mut ChaCha8Rng| (0..5).map(|_| normal(rng).exp()).collect();
+        // On lines, as one column is rounded.
+        let half_rounded = |rng: &mut ChaCha8Rng| vec![normal(rng), (30.0 * normal(rng)).round()];
         let given = |rng: &mut ChaCha8Rng| vec![normal(rng), normal(rng).round(), normal(rng)];
         let at_age = |rng: &mut ChaCha8Rng| {
             let age = rng.random_range(2_000..6_000_u16);
@@ -454,6 +467,10 @@ mod tests {
             rows(200, skewed, &[]),
             rows(1_000, skewed, &[]),
             rows(20_000, skewed, &[]),
+            rows(20_000, half_rounded, &[]),
+            // Of one column, and of more than five, there is no telling.
+            rows(3_000, |rng| vec![normal(rng).powi(3)], &[]),
+            rows(5_000, sphere::<6>, &[]),
             rows(5_000, speed, &[]),
             rows(5_000, speed, &["1"]),
             rows(2_000, late, &[]),
@@ -520,6 +537,19 @@ mod tests {
             let said = doubts(rows, &[]);
             assert!(said.len() == 1 && said[0].contains("spline"), "{said:?}");
         }
+        // One on either side of numbers that are not narrow but for their middle half.
+        for far in [-30.0, 30.0] {
+            let mut rows: Vec<_> = (0..3_000)
+                .map(|i| vec![if i % 5 < 3 { 0.01 } else { 1.0 } * normal(&mut rng)])
+                .collect();
+            // Three, so that one is for training wherever the split puts them.
+            rows.iter_mut().take(3).for_each(|row| row[0] = far);
+            let said = doubts(rows, &[]);
+            assert!(
+                said.len() == 1 && said[0].contains("one lies 2"),
+                "{said:?}"
+            );
+        }
         // In a context.
         let mut one: Vec<_> = (0..5_000)
             .map(|_| vec![normal(&mut rng), normal(&mut rng)])
@@ -544,6 +574,106 @@ mod tests {
         });
         let said = doubts(narrow.collect::<Vec<_>>(), &[]);
         assert!(said.is_empty(), "{said:?}");
+    }
+
+    /// What nothing was learned from is far if all else is near, on whichever side either lies.
+    #[test]
+    fn a_number_is_far_beside_those_that_were_learned_from() {
+        // Of these the mean is zero and the deviation one.
+        let learned = [-1.0, 1.0].repeat(500);
+        let of = |learned: &[f64], valid, test| {
+            let splits = in_order(&[learned, &[valid, test]].concat());
+            let column = &splits.standardization.columns[0];
+            let one = of_one(&splits, &splits.valid, 0);
+            (of_far(&splits, 0, column), one)
+        };
+        for (valid, test, far, one) in [
+            (0.5, -0.5, None, None),
+            (19.0, -19.0, None, None),
+            (
+                21.0,
+                0.0,
+                Some("a validation point has 21, 21 standard"),
+                Some("21 in the column \"x\", 21 standard"),
+            ),
+            (
+                -21.0,
+                0.0,
+                Some("a validation point has -21, 21 standard"),
+                Some("-21 in the column \"x\", 21 standard"),
+            ),
+            (
+                22.0,
+                -23.0,
+                Some("a test point has -23, 23 standard"),
+                Some("22 in"),
+            ),
+        ] {
+            let said = of(&learned, valid, test);
+            for (said, expected) in [(said.0, far), (said.1, one)] {
+                assert_eq!(
+                    said.is_some(),
+                    expected.is_some(),
+                    "{valid}, {test}: {said:?}"
+                );
+                assert!(expected.is_none_or(|expected| said.unwrap().contains(expected)));
+            }
+        }
+        // Beside a fifth of that: 21 and 4.2 deviations as these are after it.
+        for near in [-4.5, 4.5] {
+            let mut learned = learned.clone();
+            learned[0] = near;
+            let (far, one) = of(&learned, 22.0, 0.0);
+            assert!(far.is_none() && one.is_some(), "{far:?}, {one:?}");
+        }
+        // The column that is farthest, with its sign.
+        let table = Table {
+            columns: vec!["x".into(), "y".into()],
+            context: Vec::new(),
+            has_names: true,
+            numbers: [
+                [-1.0, -1.0, 1.0, 1.0].repeat(500),
+                vec![30.0, -40.0, 0.0, 0.0],
+            ]
+            .concat(),
+        };
+        let order: Vec<usize> = (0..1_002).collect();
+        let splits = PointSplits::cut(&table, &order, 1_000, 1).unwrap();
+        let said = of_one(&splits, &splits.valid, 0).unwrap();
+        assert!(said.starts_with("-40 in the column \"y\""), "{said}");
+    }
+
+    #[test]
+    fn negative_zero_is_zero() {
+        assert_eq!(counts([0.0, 1.0, -0.0].into_iter()), [(2, 0.0), (1, 1.0)]);
+        let splits = in_order(&[-1.0, 0.0, -0.0, 1.0, 0.0, 0.0]);
+        let zeros = [1, 2].map(|row| splits.train.row(row)[0].to_bits());
+        assert_ne!(zeros[0], zeros[1], "both were zero already");
+        assert_eq!(super::hash(&splits.train, 1), super::hash(&splits.train, 2));
+    }
+
+    #[test]
+    fn numbers_are_said_in_their_digits() {
+        for (number, std, said) in [
+            (1234.5678, 2000.0, "1234.57"),
+            (1234.5678, 1.0, "1234.5678"),
+            (0.000_123_456_78, 0.000_2, "0.000123457"),
+            (-1e-9, 1.0, "0"),
+            (123_456_789.0, 1e7, "1.23457e8"),
+            (1.5e-20, 1e-20, "1.50000e-20"),
+        ] {
+            assert_eq!(shown(number, std), said);
+        }
+        for (number, said) in [
+            (0.0, "0"),
+            (-21.000_001, "-21"),
+            (1e-4, "0.0001"),
+            (1.23e-5, "1.23e-5"),
+            (999_999_000.0, "999999000"),
+            (1e12, "1e12"),
+        ] {
+            assert_eq!(short(number), said);
+        }
     }
 
     /// Continuous numbers, however they were rounded and however many there are, are left in peace.
@@ -581,6 +711,30 @@ mod tests {
         }
     }
 
+    /// So few rows, or rows that agree, that they may be chance or rounding.
+    #[test]
+    fn nothing_is_said_of_a_few() {
+        let mut rng = stream(5, Purpose::Prior, 0, 0);
+        let rng = &mut rng;
+        // More than ten that agree of five thousand; of three hundred five, which are more than one in a hundred.
+        for (rows, equal) in [(5_000, 25), (300, 5)] {
+            let rows = (0..rows).map(|i| vec![if i < equal { 0.5 } else { normal(rng) }]);
+            let said = doubts(rows.collect::<Vec<_>>(), &[]);
+            assert!(said.is_empty(), "{said:?}");
+        }
+        // Values that are worth fewer than fifty, and of which there are as many as a quarter of the rows.
+        let rows = (0..60).map(|_| vec![(10.0 * normal(rng)).round()]);
+        let said = doubts(rows.collect::<Vec<_>>(), &[]);
+        assert!(said.is_empty(), "{said:?}");
+        // Ten copies of five thousand.
+        let mut rows: Vec<_> = (0..5_000).map(|_| vec![normal(rng), normal(rng)]).collect();
+        for i in 0..10 {
+            rows[i] = rows[i + 10].clone();
+        }
+        let said = doubts(rows, &[]);
+        assert!(said.is_empty(), "{said:?}");
+    }
+
     #[test]
     fn what_is_no_density_is_noticed() {
         let mut rng = stream(2, Purpose::Prior, 0, 0);
@@ -614,6 +768,29 @@ mod tests {
         );
         assert!(doubts(waits, &["2"]).is_empty());
 
+        // Pair by pair: of 320 rows 106 have a value of their own, and the others twelve.
+        let mixed: Vec<f64> = (0..322)
+            .map(|i| {
+                if i % 3 == 0 {
+                    normal(rng)
+                } else {
+                    f64::from(i / 3 % 12)
+                }
+            })
+            .collect();
+        let splits = in_order(&mixed);
+        let said = splits.warnings();
+        let train = &mixed[..320];
+        let others = |i: usize| (0..320).filter(move |&j| j != i);
+        let agree: usize = (0..320)
+            .map(|i| others(i).filter(|&j| train[i] == train[j]).count())
+            .sum();
+        let expected = format!("as if there were {:.0}:", (320 * 319) as f64 / agree as f64);
+        assert!(
+            said.len() == 1 && said[0].contains(&expected),
+            "{expected} {said:?}"
+        );
+
         let incomes = (0..2_000).map(|i| vec![if i % 20 < 1 { 0.0 } else { normal(rng).exp() }]);
         let said = doubts(incomes.collect::<Vec<_>>(), &[]);
         assert!(
@@ -625,10 +802,23 @@ mod tests {
         let row = |rng: &mut ChaCha8Rng| vec![normal(rng), (100.0 * normal(rng)).round()];
         let rows: Vec<_> = (0..500).map(|_| row(rng)).collect();
         let said = doubts([rows.clone(), rows].concat(), &[]);
+        // Of each two, both for training four times out of five, if one is: so many rows, of eight hundred, are copies.
+        let share = |said: &str| said.split_once(" %")?.0.parse::<f64>().ok();
+        assert!(
+            said.len() == 1
+                && said[0].contains("are copies of others")
+                && share(&said[0]).is_some_and(|share| (35.0..45.0).contains(&share)),
+            "{said:?}"
+        );
+        // And each with a context of its own, which is as it was.
+        let row = |rng: &mut ChaCha8Rng| vec![normal(rng), normal(rng)];
+        let rows: Vec<_> = (0..500).map(|_| row(rng)).collect();
+        let said = doubts([rows.clone(), rows].concat(), &["2"]);
         assert!(
             said.len() == 1 && said[0].contains("are copies of others"),
             "{said:?}"
         );
+        let row = |rng: &mut ChaCha8Rng| vec![normal(rng), (100.0 * normal(rng)).round()];
         let rows = (0..3_000).map(|i| {
             if i % 50 == 0 {
                 vec![0.123, 4.0]
