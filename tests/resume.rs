@@ -226,7 +226,7 @@ fn a_second_ctrl_c_stops_at_once() {
 }
 
 /// A training on a terminal of its own, which types what is written into the pipe `keys`, once three epochs are there.
-/// What it shows goes into the file `screen`.
+/// What it shows goes into the file `screen`, its process id into `pid`, and how it ended into `ended`.
 #[cfg(target_os = "linux")]
 fn on_a_terminal(at: &Place) -> (Running, std::fs::File) {
     let made = Command::new("mkfifo").arg(at.path("keys")).status();
@@ -235,8 +235,10 @@ fn on_a_terminal(at: &Place) -> (Running, std::fs::File) {
     let mut both = std::fs::File::options();
     let keys = both.read(true).write(true).open(at.path("keys")).unwrap();
     let train = end_to_end::program().display();
+    let train = format!("echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run");
+    // The shell outlives its terminal, and what it starts hears of its end by itself.
     let command = format!(
-        "stty cols 150 rows 50; echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run"
+        "stty cols 150 rows 50; trap : HUP; sh -c '{train}'; code=$?; echo $code > code; mv code ended; exit $code"
     );
     let mut script = Command::new("sh");
     script.args([
@@ -282,6 +284,26 @@ fn a_signal_leaves_the_terminal_as_it_was() {
         assert!(kill.unwrap().success());
         ends_well_on_the_terminal(&at, running, signal);
     }
+}
+
+/// The window is closed: the system hangs up, and nothing can be shown any more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_is_gone_loses_nothing() {
+    let at = Place::new();
+    let (running, _keys) = on_a_terminal(&at);
+    running.kill();
+    let start = std::time::Instant::now();
+    while !at.path("ended").exists() {
+        assert!(start.elapsed().as_secs() < 240, "it hangs");
+        std::thread::yield_now();
+    }
+    assert_eq!(at.text("ended"), "130\n");
+    let saved = last_epoch(&at, "run");
+    assert_eq!(last_row(&at), saved);
+    at.train("evaluate run --samples 2").succeeds();
+    at.train(&format!("--resume run --epochs {}", saved + 1))
+        .succeeds();
 }
 
 /// The dashboard's own menu: `s` stops after the epoch, `k` at once, which burn-train does by a panic.

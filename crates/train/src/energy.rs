@@ -51,6 +51,11 @@ const RANGE: f64 = 50.0;
 /// How much farther from the target than the best of its seeds a fit is in a bad optimum, in nats.
 const BAD: f64 = 0.1;
 
+/// How many fits are in a bad optimum, of so far from the target, where the nearest is `nearest`.
+fn bad(distances: impl Iterator<Item = f64>, nearest: f64) -> usize {
+    distances.filter(|kl| *kl > nearest + BAD).count()
+}
+
 /// Everything that decides what a run computes, and where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnergySettings {
@@ -391,6 +396,15 @@ mod tests {
         assert!((number(&late.loss) + elbo).abs() < 1e-4);
         let [energy, entropy] = [1, 2].map(|i| number(&first.terms[i]));
         assert!((number(&first.loss) - (0.01 * energy - entropy)).abs() < 1e-4);
+    }
+
+    #[test]
+    fn a_bad_optimum_is_farther_than_the_nearest() {
+        let count = |distances: &[f64], nearest| bad(distances.iter().copied(), nearest);
+        assert_eq!(count(&[0.02, 0.11, 0.13, 0.5, 3.0], 0.02), 3);
+        assert_eq!(count(&[0.02, 0.11, 0.13, 0.5, 3.0], 0.41), 1);
+        assert_eq!(count(&[0.02, 0.11], 0.02), 0);
+        assert_eq!(count(&[], 0.02), 0);
     }
 
     #[test]

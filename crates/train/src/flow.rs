@@ -225,3 +225,63 @@ impl FlowName {
         value.get_name().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With an option that some families take, where that of `with` is given.
+    fn settings(flow: FlowName, with: &str) -> FlowSettings {
+        let number = |flag| (with == flag).then_some(NonZeroUsize::MIN);
+        FlowSettings {
+            flow_hidden: (with == "--flow-hidden").then(|| vec![NonZeroUsize::MIN]),
+            flow_vectors: number("--flow-vectors"),
+            flow_bins: number("--flow-bins"),
+            flow_sigmoids: number("--flow-sigmoids"),
+            ..FlowSettings::new(flow, 2)
+        }
+    }
+
+    #[test]
+    fn an_option_is_of_the_families_that_say_so() {
+        for flow in FlowName::value_variants() {
+            let value = flow.to_possible_value().unwrap();
+            let help = value.get_help().unwrap().to_string();
+            for flag in [
+                "--flow-hidden",
+                "--flow-vectors",
+                "--flow-bins",
+                "--flow-sigmoids",
+            ] {
+                let checked = settings(*flow, flag).validate(2, None, 0.0, "");
+                let expected = (!help.contains(flag))
+                    .then(|| format!("{flag}: --flow {} doesn't take it", flow.name()));
+                assert_eq!(checked.err().map(|error| error.to_string()), expected);
+            }
+        }
+    }
+
+    /// Of two numbers no more than two vectors are orthonormal.
+    #[test]
+    fn a_layer_has_eight_vectors_or_all_that_there_are() {
+        for (dim, vectors) in [(1, 1), (2, 2), (8, 8), (30, 8)] {
+            let config = FlowSettings::new(FlowName::SylvesterOrthogonal, 3).config(dim);
+            let expected = FlowConfig::sylvester(dim, 3, SylvesterBasis::Orthogonal(vectors));
+            assert_eq!(config, expected);
+        }
+    }
+
+    #[test]
+    fn no_layer_is_the_base_alone() {
+        for flow in FlowName::value_variants() {
+            let settings = FlowSettings::new(*flow, 0);
+            settings.validate(3, None, 0.0, "").unwrap();
+            assert_eq!(settings.size(3, None).weights, 0.0, "{}", flow.name());
+            assert!(settings.config(3).check().is_ok(), "{}", flow.name());
+        }
+        let identity = FlowSettings::new(FlowName::PlanarIdentity, 0).config(3);
+        assert_eq!(identity, FlowConfig::planar(3, 0));
+        let identity = FlowSettings::new(FlowName::PlanarIdentity, 2).config(3);
+        assert_ne!(identity, FlowConfig::planar(3, 2));
+    }
+}

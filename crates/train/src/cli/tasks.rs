@@ -318,7 +318,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{cli::Cli, learn::optimizer::OptimizerName};
+    use crate::{backend::Backend, cli::Cli, learn::optimizer::OptimizerName};
 
     #[test]
     fn flags_override_a_configuration_and_leave_the_rest() {
@@ -334,21 +334,94 @@ mod tests {
         );
     }
 
-    /// A rate is an optimiser's own.
+    /// A rate, and how it rises, is an optimiser's own.
     #[test]
     fn another_optimiser_brings_its_rate() {
         let rate = |flags: &[&str]| {
             let cli = Cli::parse_from(["train"].iter().chain(flags));
             let mut base = VaeSettings::default();
-            base.training.lr = 0.5;
-            cli.train.apply(base).training.lr
+            (base.training.lr, base.training.lr_warm_up) = (0.5, 7);
+            let training = cli.train.apply(base).training;
+            (training.lr, training.lr_warm_up)
         };
+        let rmsprop = OptimizerName::Rmsprop.lr();
+        assert_eq!(rate(&["--optimizer", "rmsprop"]), (rmsprop, 200));
+        assert_eq!(rate(&["--optimizer", "adam"]), (0.5, 7));
+        assert_eq!(rate(&["--optimizer", "rmsprop", "--lr", "0.1"]), (0.1, 200));
         assert_eq!(
-            rate(&["--optimizer", "rmsprop"]),
-            OptimizerName::Rmsprop.lr()
+            rate(&["--optimizer", "rmsprop", "--lr-warm-up", "3"]),
+            (rmsprop, 3)
         );
-        assert_eq!(rate(&["--optimizer", "adam"]), 0.5);
-        assert_eq!(rate(&["--optimizer", "rmsprop", "--lr", "0.1"]), 0.1);
+    }
+
+    /// Numbers are of one machine's devices, addresses of others'.
+    #[test]
+    fn devices_say_which_backend_and_belong_to_it() {
+        let names = |list: &[&str]| list.iter().map(|name| name.parse().unwrap()).collect();
+        let of = |backend, devices: &[&str], flags: &[&str]| {
+            let cli = Cli::parse_from(["train"].iter().chain(flags));
+            let mut base = VaeSettings::default();
+            base.training.backend = backend;
+            base.training.devices = names(devices);
+            let training = cli.train.apply(base).training;
+            (training.backend, training.devices)
+        };
+        let here = "0,1";
+        let there = "remote:a:1,remote:b:1";
+        for (backend, devices, flags, expected) in [
+            (
+                Backend::Wgpu,
+                &["0", "1"][..],
+                &[][..],
+                (Backend::Wgpu, &["0", "1"][..]),
+            ),
+            (
+                Backend::Wgpu,
+                &["0", "1"],
+                &["--backend", "wgpu"],
+                (Backend::Wgpu, &["0", "1"]),
+            ),
+            (
+                Backend::Wgpu,
+                &["0", "1"],
+                &["--backend", "flex"],
+                (Backend::Flex, &[]),
+            ),
+            (
+                Backend::Wgpu,
+                &[],
+                &["--devices", here],
+                (Backend::Wgpu, &["0", "1"]),
+            ),
+            (
+                Backend::Wgpu,
+                &["0", "1"],
+                &["--devices", there],
+                (Backend::Remote, &["remote:a:1", "remote:b:1"]),
+            ),
+            (
+                Backend::Remote,
+                &["remote:a:1"],
+                &["--devices", here],
+                (Backend::default(), &["0", "1"]),
+            ),
+            (
+                Backend::Remote,
+                &["remote:a:1"],
+                &[],
+                (Backend::Remote, &["remote:a:1"]),
+            ),
+            // Refused later: not for want of a backend.
+            (
+                Backend::Flex,
+                &[],
+                &["--devices", "0,remote:a:1"],
+                (Backend::Remote, &["0", "remote:a:1"]),
+            ),
+        ] {
+            let (is, has) = expected;
+            assert_eq!(of(backend, devices, flags), (is, names(has)), "{flags:?}");
+        }
     }
 
     /// The share of the rate that the flow has is one of its layers and family.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use super::{
-    BAD, EnergyName, EnergySettings, EnergyTask, MEASURED,
+    EnergyName, EnergySettings, EnergyTask, MEASURED, bad,
     evaluate::{Row, log_density},
     potential::{Grid, WINDOW},
 };
@@ -187,7 +187,7 @@ fn markdown(groups: &[Group]) -> String {
             }
             [(best, fit), ..] => {
                 let row = fit.row.as_ref().expect("it has a distance");
-                let bad = fits.iter().filter(|(kl, _)| *kl > best + BAD).count();
+                let bad = bad(fits.iter().map(|(kl, _)| *kl), *best);
                 format!(
                     "{best:.4} ± {:.4} | {:.4} | {:.4} | {bad} of {} | {:.1} %",
                     row.kl_se,

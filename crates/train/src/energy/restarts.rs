@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{BAD, EnergySettings, EnergyTask, MEASURED, sample::PICTURE};
+use super::{BAD, EnergySettings, EnergyTask, MEASURED, bad, sample::PICTURE};
 use crate::{
     cli::EnergyArgs,
     learn::{self, Diverged, Ending, Plan, StopRequest},
@@ -167,12 +167,10 @@ fn conclude(run: &RunDir, settings: &EnergySettings, diverged: &[u64]) -> Result
     );
     let &(nearest, best) = (distances.first())
         .with_context(|| format!("{path}: none of its fits can be used, for the reasons above"))?;
-    let bad = distances
-        .iter()
-        .filter(|(kl, seed)| *kl > nearest + BAD && !diverged.contains(seed));
+    let ended = (distances.iter()).filter(|(_, seed)| !diverged.contains(seed));
     say(format_args!(
         "the best of {fits} fits is that of seed {best}; {} in a bad optimum, more than {BAD} nats from it{}",
-        match bad.count() {
+        match bad(ended.map(|(kl, _)| *kl), nearest) {
             1 => "1 is".into(),
             count => format!("{count} are"),
         },
