@@ -3,7 +3,6 @@
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::Path,
-    process,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -57,8 +56,7 @@ pub fn write_csv(
         path.symlink_metadata().is_err(),
         "{shown} exists: name a new file with --output"
     );
-    let part = path.with_added_extension(format!("{}.part", process::id()));
-    create_with(&part, path, |file| write(file, header, rows))
+    create_with(path, |file| write(file, header, rows))
         .with_context(|| format!("cannot write {shown}"))
 }
 

@@ -330,7 +330,7 @@ fn separator(line: &[u8]) -> u8 {
     let unquoted: Vec<u8> = (line.iter().copied())
         .filter(|&byte| {
             let turns = byte == b'"' && (is_quoted || may_open);
-            may_open = turns && is_quoted || !is_quoted && ALL.contains(&byte);
+            may_open = turns || ALL.contains(&byte);
             is_quoted ^= turns;
             !is_quoted
         })

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process,
 };
 
@@ -50,8 +50,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The same, where other processes may write the same file.
 pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = format!("{}.part", process::id());
-    replace_by(&path.with_added_extension(part), path, bytes)
+    replace_by(&own_part(path), path, bytes)
+}
+
+/// Where this process writes what becomes a file that others may write too.
+fn own_part(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("{}.part", process::id()))
 }
 
 fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -61,11 +65,10 @@ fn replace_by(part: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The same, of a file that is not there yet, and that `write` writes: what somebody puts in its place meanwhile stays.
 pub fn create_with<E: From<io::Error>>(
-    part: &Path,
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), E>,
 ) -> Result<(), E> {
-    named_when_written(part, path, write, rename_new)
+    named_when_written(&own_part(path), path, write, rename_new)
 }
 
 fn named_when_written<E: From<io::Error>>(
@@ -157,15 +160,14 @@ mod tests {
     #[test]
     fn what_somebody_put_there_meanwhile_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let [part, path] = ["out.part", "out"].map(|name| folder.path().join(name));
-        let write =
-            |text: &'static str| create_with(&part, &path, |file| file.write_all(text.as_bytes()));
+        let path = folder.path().join("out");
+        let write = |text: &'static str| create_with(&path, |file| file.write_all(text.as_bytes()));
         write("first").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
         let error = write("second").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
-        assert!(!part.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 
         let deep = folder.path().join("a/b");
         create_folders(&deep).unwrap();

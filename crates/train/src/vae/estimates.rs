@@ -9,7 +9,6 @@ use std::{
     io::Write,
     iter::zip,
     path::{Path, PathBuf},
-    process,
     time::Instant,
 };
 
@@ -100,10 +99,7 @@ fn place(args: &EstimatesArgs) -> Result<PathBuf> {
 /// Where the user named the file nothing is replaced that came there meanwhile.
 fn write(path: &Path, is_named: bool, svg: &[u8]) -> Result<()> {
     let written = match is_named {
-        true => {
-            let part = path.with_added_extension(format!("{}.part", process::id()));
-            create_with(&part, path, |file| file.write_all(svg))
-        }
+        true => create_with(path, |file| file.write_all(svg)),
         false => replace_own(path, svg),
     };
     written.with_context(|| format!("cannot write {}", path.display()))?;
