@@ -277,33 +277,57 @@ fn a_signal_leaves_the_terminal_as_it_was() {
     for signal in ["INT", "TERM"] {
         let at = Place::new();
         let (running, _keys) = on_a_terminal(&at);
-        let pid = at.text("pid");
-        let kill = Command::new("kill")
-            .args(["-s", signal, pid.trim()])
-            .status();
-        assert!(kill.unwrap().success());
+        kill(&at, signal);
         ends_well_on_the_terminal(&at, running, signal);
     }
 }
 
-/// The window is closed: the system hangs up, and nothing can be shown any more.
+/// The window is closed, so that nothing can be shown any more: where the shell hands on that the system hangs up, training ends
+/// with the epoch; where it doesn't, it goes on, as under `nohup`.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_that_is_gone_loses_nothing() {
-    let at = Place::new();
-    let (running, _keys) = on_a_terminal(&at);
-    running.kill();
+    for hangs_up in [true, false] {
+        let at = Place::new();
+        let (running, _keys) = on_a_terminal(&at);
+        running.kill();
+        let signal = match hangs_up {
+            true => "HUP",
+            false => {
+                let before = last_row(&at);
+                wait_until("20 more epochs", || last_row(&at) >= before + 20);
+                "INT"
+            }
+        };
+        kill(&at, signal);
+        wait_until("an end", || at.path("ended").exists());
+        assert_eq!(at.text("ended"), "130\n", "{signal}");
+        let saved = last_epoch(&at, "run");
+        assert_eq!(last_row(&at), saved, "{signal}");
+        at.train("evaluate run --samples 2").succeeds();
+        at.train(&format!("--resume run --epochs {}", saved + 1))
+            .succeeds();
+    }
+}
+
+/// Of a process that has nobody to speak to.
+#[cfg(target_os = "linux")]
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let start = std::time::Instant::now();
-    while !at.path("ended").exists() {
-        assert!(start.elapsed().as_secs() < 240, "it hangs");
+    while !is_so() {
+        assert!(start.elapsed().as_secs() < 240, "waited for {what}");
         std::thread::yield_now();
     }
-    assert_eq!(at.text("ended"), "130\n");
-    let saved = last_epoch(&at, "run");
-    assert_eq!(last_row(&at), saved);
-    at.train("evaluate run --samples 2").succeeds();
-    at.train(&format!("--resume run --epochs {}", saved + 1))
-        .succeeds();
+}
+
+/// Sends a signal to what runs on a terminal of its own.
+#[cfg(target_os = "linux")]
+fn kill(at: &Place, signal: &str) {
+    let pid = at.text("pid");
+    let kill = Command::new("kill")
+        .args(["-s", signal, pid.trim()])
+        .status();
+    assert!(kill.unwrap().success());
 }
 
 /// The dashboard's own menu: `s` stops after the epoch, `k` at once, which burn-train does by a panic.

@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
-    io::{self, ErrorKind, Write},
-    sync::OnceLock,
+    fs::File,
+    io::{self, ErrorKind, IsTerminal, Write},
+    panic,
+    sync::{Once, OnceLock},
 };
 
 use anyhow::{Result, bail};
@@ -17,12 +19,32 @@ pub fn say(line: impl fmt::Display) {
     told(writeln!(io::stdout(), "{line}"));
 }
 
-/// Remembers what could not be written. A reader that went away wants no more.
+/// Remembers what could not be written. A reader that went away wants no more, and neither does a terminal that was closed.
 pub fn told(written: io::Result<()>) {
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
+        && !is_of_a_closed_terminal(&error)
     {
         let _ = UNTOLD.set(error);
+    }
+}
+
+/// Whether standard output was a terminal, which is gone: of other devices none fails so.
+fn is_of_a_closed_terminal(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::{
+            fs::{FileType, fstat},
+            io::Errno,
+        };
+        let is_device = fstat(io::stdout())
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_char_device());
+        is_device && error.raw_os_error() == Some(Errno::IO.raw_os_error())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
     }
 }
 
@@ -40,6 +62,31 @@ pub fn all_was_told() -> Result<()> {
 /// A line on standard error, if anybody is there: a terminal may have closed.
 pub fn warn(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// To be called before the dashboard is shown. Its thread ends in a panic when the terminal is gone, and says so on standard
+/// error while it unwinds: where that is gone too it panics while it panics, which ends the process, unless from the first on
+/// nobody listens there.
+#[cfg(unix)]
+pub fn outlive_the_dashboard() {
+    static ONCE: Once = Once::new();
+    // One that is gone is none any more.
+    let is_terminal = || io::stderr().is_terminal();
+    if !is_terminal() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            usual(panic);
+            if !is_terminal()
+                && let Ok(nobody) = File::options().write(true).open("/dev/null")
+            {
+                // Where this fails, it is as it was.
+                let _ = rustix::stdio::dup2_stderr(&nobody);
+            }
+        }));
+    });
 }
 
 /// A progress bar on standard error; hidden where that is no terminal.

@@ -31,7 +31,7 @@ use super::{learner::MeanMetric, stop::StopRequest};
 use crate::{
     run::history::{EpochRow, History},
     task::Measured,
-    terminal::{bar, say},
+    terminal::{self, bar, say},
 };
 
 /// Listens to a training run.
@@ -62,8 +62,10 @@ impl Progress {
         measured: &'static Measured,
         stop: StopRequest,
     ) -> Self {
-        let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-        let display = if terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
+        let on_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+        let display = if on_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb") {
+            #[cfg(unix)]
+            terminal::outlive_the_dashboard();
             Display::Dashboard(Box::new(TuiMetricsRendererWrapper::new(
                 stop.dashboard.clone(),
                 None,

@@ -1,12 +1,9 @@
 //! How a user ends a training before its time: Ctrl-C, the dashboard's quit key, and the signals of a system that shuts
 //! down or of a terminal that closes.
 
-use std::{
-    io::{IsTerminal, stderr},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context, Result};
@@ -86,13 +83,8 @@ impl StopRequest {
             signals.add_signal(SIGHUP)?;
         }
         let stop = self.clone();
-        // A terminal that is gone is none any more.
-        let on_a_terminal = stderr().is_terminal();
         std::thread::Builder::new().spawn(move || {
-            for signal in signals.forever() {
-                if signal == SIGHUP && on_a_terminal {
-                    leave_the_terminal();
-                }
+            for _ in signals.forever() {
                 if !stop.ask() {
                     answer();
                 }
@@ -143,16 +135,6 @@ impl EndOfEpoch {
 impl EarlyStoppingStrategy for EndOfEpoch {
     fn should_stop(&mut self, epoch: usize, _: &EventStoreClient) -> bool {
         self.stops(epoch)
-    }
-}
-
-/// The dashboard's thread ends in a panic when its terminal is gone, and says so on standard error: that must not be gone
-/// too, or it panics while it panics, which ends the process.
-#[cfg(unix)]
-fn leave_the_terminal() {
-    if let Ok(nobody) = std::fs::File::options().write(true).open("/dev/null") {
-        // Where this fails, it is as it was.
-        let _ = rustix::stdio::dup2_stderr(&nobody);
     }
 }
 
