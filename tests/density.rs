@@ -264,6 +264,32 @@ fn samples_of_nameless_columns_are_points() {
     assert_eq!(printed.lines().count(), 6);
 }
 
+/// A reader that wants no more ends nothing but the samples; and a name may be a number beside one that is none.
+#[cfg(unix)]
+#[test]
+fn samples_are_read_as_far_as_one_likes() {
+    let at = Place::new();
+    at.write("points.csv", gaussian(100).replacen("x,y,z", "x,5,z", 1));
+    at.train("density --points points.csv --layers 1 --epochs 1 --output run")
+        .succeeds();
+    let mut shell = std::process::Command::new("sh");
+    let pipe = "{ \"$0\" sample run --count 100000; echo $? > code; } | head -n 1";
+    shell.args(["-c", pipe]).arg(end_to_end::program());
+    let printed = at.spawn(shell).finish().succeeds().stdout;
+    assert_eq!(
+        (printed.as_str(), at.text("code").as_str()),
+        ("x,5,z\n", "0\n")
+    );
+    let mut shell = std::process::Command::new("sh");
+    let full = "\"$0\" sample run --count 3 > /dev/full";
+    shell.args(["-c", full]).arg(end_to_end::program());
+    if at.path("/dev/full").exists() {
+        at.spawn(shell)
+            .finish()
+            .fails(1, &["cannot write to standard output"]);
+    }
+}
+
 /// And a cell that would swallow rows, and a flow of no layers, begin nothing.
 #[test]
 fn what_is_no_table_and_no_flow_is_refused() {

@@ -4,12 +4,11 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Component, Path, PathBuf},
-    process::Command,
 };
 
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
-use crate::Place;
+use crate::{Place, strace};
 
 /// Of what reached no `fsync`, what a power cut leaves.
 #[derive(Clone, Copy, Debug)]
@@ -416,25 +415,9 @@ const CALLS: &str = "trace=openat,close,write,fsync,fdatasync,?mkdir,mkdirat,?re
 #[track_caller]
 pub fn calls(at: &Place, arguments: &str) -> Option<Vec<Call>> {
     let traces = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new("strace");
-    command.args([
-        "-f",
-        "-ff",
-        "-ttt",
-        "-T",
-        "-xx",
-        "-s",
-        "100000000",
-        "-e",
-        CALLS,
-    ]);
+    let mut command = strace()?;
+    command.args(["-ff", "-ttt", "-T", "-xx", "-s", "100000000", "-e", CALLS]);
     command.arg("-o").arg(traces.path().join("thread"));
-    let can = Command::new("strace")
-        .args(["-o", "/dev/null", "true"])
-        .status();
-    if !can.is_ok_and(|status| status.success()) {
-        return None;
-    }
     command.arg(crate::program());
     command.args(arguments.split_whitespace());
     at.spawn(command).finish().succeeds();

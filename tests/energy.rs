@@ -230,6 +230,7 @@ fn what_says_nothing_of_an_energy_is_refused() {
         ("energy --flow-bins 3", "--flow-bins"),
         ("energy --layers 99999999999", "--layers"),
         ("energy --lr nan", "--lr"),
+        ("energy --batch-size 1000001", "--batch-size"),
     ] {
         at.train(arguments).fails(1, &[named]);
     }

@@ -24,7 +24,7 @@ use serde_json::Value;
 pub use cifar::{TEST_BATCH, TRAIN_BATCH, batch, cifar};
 pub use devices::{ndarray, wgpu};
 pub use idx::{TEST_IMAGES, TRAIN_IMAGES, gzip, idx, images};
-pub use program::{Outcome, Running, example, program};
+pub use program::{Outcome, Running, example, program, strace};
 pub use tensors::{gradients, largest, parameters};
 
 /// A model that trains an epoch in a blink, at a rate that does not ask how many there will be.

@@ -37,6 +37,17 @@ pub fn example(name: &str) -> PathBuf {
     build(example).path().to_owned()
 }
 
+/// `strace`, which follows all threads; none where it is not there or may not be used.
+pub fn strace() -> Option<Command> {
+    let mut tried = Command::new("strace");
+    let can = tried.args(["-o", "/dev/null", "true"]).status();
+    can.is_ok_and(|status| status.success()).then(|| {
+        let mut command = Command::new("strace");
+        command.arg("-f");
+        command
+    })
+}
+
 fn build(build: CargoBuild) -> CargoRun {
     // What cargo tells this test about its own package would make build scripts run again.
     let build = std::env::vars_os()

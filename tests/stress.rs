@@ -1,6 +1,6 @@
 //! Settings and images at their extremes: it trains, or says what went wrong; nothing that is no number is saved.
 
-use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, images};
+use end_to_end::{Place, TEST_IMAGES, TINY, TRAIN_IMAGES, images, not_run, strace};
 
 /// An IDX file of `count` images whose pixels are all `grey`.
 fn filled(count: u32, side: u32, grey: u8) -> Vec<u8> {
@@ -140,6 +140,33 @@ fn replaced(bytes: &[u8], was: &[u8], is: &[u8]) -> (Vec<u8>, usize) {
         after[at..][..is.len()].copy_from_slice(is);
     }
     (after, places.len())
+}
+
+/// The first thread, one of the pool's; the first that a training starts; and the last.
+#[test]
+fn threads_that_the_system_does_not_give() {
+    for missing in [1, 2, 17] {
+        let at = Place::new();
+        let Some(mut command) = strace() else {
+            return not_run("strace is not there, or may not be used");
+        };
+        let inject = format!("inject=?clone,?clone3:error=EAGAIN:when={missing}+");
+        command.args([
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=?clone,?clone3",
+            "-e",
+            &inject,
+        ]);
+        command.arg(end_to_end::program());
+        command.args(["--output", "run"]);
+        command.env("RAYON_NUM_THREADS", "2");
+        at.spawn(command)
+            .finish()
+            .fails(1, &["cannot start threads", "ulimit -u"]);
+        assert!(at.files().is_empty());
+    }
 }
 
 /// Nothing to learn but one number a pixel, which a logit never reaches: the bound tends to 0, or to that of a fair coin.

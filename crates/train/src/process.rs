@@ -1,28 +1,41 @@
 //! How this process uses the machine.
 
-use std::error::Error;
-
-use rayon::ThreadPoolBuildError;
+use std::{error::Error, io, sync::Mutex, thread};
 
 #[cfg_attr(not(test), global_allocator)] // the tests have heap.rs
 #[cfg_attr(test, allow(dead_code))]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// At least as many as a training starts beside the pool: they step, save, show, and listen to signals. Burn panics where it
+/// cannot have one.
+const OTHERS: usize = 16;
 
 /// The calling thread joins the pool that the operations divide themselves over, so that it works along where it would
 /// wait, and none has to be woken for a small one. To be called once, on the thread that trains.
 ///
 /// # Errors
 ///
-/// When the system gives this process no threads.
-pub fn join_the_pool() -> Result<(), ThreadPoolBuildError> {
+/// When the system gives this process too few threads for that and for a training.
+pub fn join_the_pool() -> io::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .use_current_thread()
         .build_global();
     match pool {
-        Err(error) if error.source().is_some() => Err(error),
+        // What it comes from it says itself.
+        Err(error) if error.source().is_some() => return Err(io::Error::other(error.to_string())),
         // It is there already, with which everything works too.
-        _ => Ok(()),
+        _ => {}
     }
+    let held = Mutex::new(());
+    thread::scope(|threads| {
+        // None ends before all have begun.
+        let _hold = held.lock();
+        let wait = || drop(held.lock());
+        (0..OTHERS).try_for_each(|_| {
+            let started = thread::Builder::new().spawn_scoped(threads, wait);
+            started.map(drop)
+        })
+    })
 }
 
 /// `mi_option_purge_delay` of mimalloc's C header, versions 2 and 3, which the Rust crate leaves out.

@@ -239,3 +239,60 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn sample(flags: &str) -> SampleArgs {
+        let words = ["train", "sample", "run"].into_iter();
+        match Cli::parse_from(words.chain(flags.split_whitespace())).command {
+            Some(Command::Sample(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_run_is_computed_where_it_was_or_elsewhere() {
+        let mut settings = VaeSettings::default();
+        settings.training.backend = Backend::Wgpu;
+        settings.data_dir = Some("there".into());
+        for (flags, backend, folder) in [
+            ("", Backend::Wgpu, "there"),
+            ("--backend flex", Backend::Flex, "there"),
+            ("--data-dir here", Backend::Wgpu, "here"),
+        ] {
+            let place = sample(flags).place;
+            let moved = place.apply(settings.clone());
+            assert_eq!(moved.training.backend, backend);
+            assert_eq!(moved.data_dir, Some(folder.into()));
+            let mut points = DensitySettings::default();
+            points.training.backend = Backend::Wgpu;
+            assert_eq!(place.apply_to_points(points).training.backend, backend);
+        }
+    }
+
+    #[test]
+    fn what_goes_with_numbers() {
+        for (flags, given) in [
+            ("", &[][..]),
+            ("--count 3", &["--count"]),
+            (
+                "--count 3 --output x --seed 1 --context y",
+                &["--context", "--output", "--seed", "--count"],
+            ),
+        ] {
+            let mut of_numbers = sample(flags).of_numbers();
+            of_numbers.retain(|(_, is_given)| *is_given);
+            let names: Vec<_> = of_numbers.into_iter().map(|(flag, _)| flag).collect();
+            assert_eq!(names, given);
+            assert_eq!(
+                sample(flags).check_is_without_a_count().is_ok(),
+                given.len() < 2
+            );
+        }
+    }
+}

@@ -318,7 +318,11 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{backend::Backend, cli::Cli, learn::optimizer::OptimizerName};
+    use crate::{
+        backend::Backend,
+        cli::{Cli, Command},
+        learn::optimizer::OptimizerName,
+    };
 
     #[test]
     fn flags_override_a_configuration_and_leave_the_rest() {
@@ -422,6 +426,22 @@ mod tests {
             let (is, has) = expected;
             assert_eq!(of(backend, devices, flags), (is, names(has)), "{flags:?}");
         }
+    }
+
+    /// Networks say more in a layer than a row of numbers.
+    #[test]
+    fn an_energy_has_as_many_layers_as_help_says() {
+        let layers = |flags: &[&str]| {
+            let words = ["train", "energy"].iter().chain(flags);
+            match Cli::parse_from(words).command {
+                Some(Command::Energy(args)) => args.settings().unwrap().flow.layers,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(layers(&[]), 32);
+        assert_eq!(layers(&["--flow", "radial"]), 32);
+        assert_eq!(layers(&["--flow", "iaf"]), 8);
+        assert_eq!(layers(&["--flow", "iaf", "--layers", "3"]), 3);
     }
 
     /// The share of the rate that the flow has is one of its layers and family.

@@ -4,12 +4,13 @@ use std::error::Error;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
+
+use crate::run::disk::replace_own;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -41,22 +42,11 @@ pub(super) fn fetch(url: &str, path: &Path, sha256: &str) -> Result<(), BoxError
     result
 }
 
-/// Unpacks into a file of another name beside `path`, checks that, and renames it.
+/// Unpacks, and writes what is as it should be.
 fn save(zipped: impl Read, path: &Path, sha256: &str) -> Result<(), BoxError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    // With the process in its name, two runs started at once do not write into one file.
-    let part = path.with_extension(format!("{}.part", process::id()));
-    let result = unpack(zipped, &part, sha256).and_then(|()| Ok(fs::rename(&part, path)?));
-    if result.is_err() {
-        // It may be missing, and the first error is the one to report.
-        let _ = fs::remove_file(&part);
-    }
-    result
-}
-
-fn unpack(zipped: impl Read, path: &Path, sha256: &str) -> Result<(), BoxError> {
     let mut bytes = Vec::new();
     MultiGzDecoder::new(zipped)
         .take(MAX_BYTES)
@@ -68,7 +58,7 @@ fn unpack(zipped: impl Read, path: &Path, sha256: &str) -> Result<(), BoxError> 
         )
         .into());
     }
-    Ok(fs::write(path, bytes)?)
+    Ok(replace_own(path, &bytes)?)
 }
 
 #[cfg(test)]
@@ -119,6 +109,16 @@ mod tests {
         .unwrap();
         assert_eq!(fs::read(&path).unwrap(), file());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_take_its_place_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images");
+        fs::create_dir(&path).unwrap();
+        let url = serve(response("200 OK", &gzip(&file())));
+        fetch(&url, &path, &sha256(&file())).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -535,6 +535,7 @@ mod tests {
             ("", "no row"),
             ("\n\n# nothing\n", "no row"),
             ("\n#\na,b\n#\n", "a header, in line 3, and no row"),
+            ("a,1\n", "a header, in line 1, and no row"),
             (
                 "a,b\n1,2\n\n#\n3,n/a\n",
                 "line 5, column 2 (\"b\"): \"n/a\" is not a finite number",
