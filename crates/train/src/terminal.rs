@@ -2,10 +2,8 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, ErrorKind, IsTerminal, Write},
-    panic,
-    sync::{Once, OnceLock},
+    io::{self, ErrorKind, Write},
+    sync::OnceLock,
 };
 
 use anyhow::{Result, bail};
@@ -69,6 +67,8 @@ pub fn warn(line: impl fmt::Display) {
 /// nobody listens there.
 #[cfg(unix)]
 pub fn outlive_the_dashboard() {
+    use std::{fs::File, io::IsTerminal, panic, sync::Once};
+
     static ONCE: Once = Once::new();
     // One that is gone is none any more.
     let is_terminal = || io::stderr().is_terminal();
