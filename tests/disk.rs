@@ -75,7 +75,12 @@ struct Open {
     node: usize,
     at: usize,
     appends: bool,
+    /// How many of the changes since it was last synchronised were done when the synchronisation began that runs.
+    syncs: usize,
 }
+
+/// A synchronisation is two calls here.
+const SYNC_BEGINS: &str = "fsync begins";
 
 /// The disk below one folder, which was empty, and is the working directory of the program.
 pub struct Disk {
@@ -181,18 +186,30 @@ impl Disk {
                     since[since.len() - 1].apply(now);
                 }
             }
+            SYNC_BEGINS => {
+                if let Some(open) = self.open.get_mut(&arguments[0].number()) {
+                    open.syncs = match &self.nodes[open.node] {
+                        Node::File { since, .. } => since.len(),
+                        Node::Folder { since, .. } => since.len(),
+                    };
+                }
+            }
+            // What was done while it ran it may have missed.
             "fsync" | "fdatasync" => {
-                if let Some(open) = self.open.get(&arguments[0].number()) {
-                    match &mut self.nodes[open.node] {
-                        Node::File { now, safe, since } => {
-                            safe.clone_from(now);
-                            since.clear();
+                if let Some(Open { node, syncs, .. }) = self.open.get(&arguments[0].number()) {
+                    let (node, syncs) = (*node, *syncs);
+                    match &mut self.nodes[node] {
+                        Node::File { safe, since, .. } => {
+                            since.drain(..syncs).for_each(|change| change.apply(safe));
                         }
-                        Node::Folder { now, safe, since } => {
-                            safe.clone_from(now);
-                            since.clear();
+                        Node::Folder { safe, since, .. } => {
+                            since
+                                .drain(..syncs)
+                                .for_each(|changes| rename(safe, &changes));
                         }
                     }
+                    let others = self.open.values_mut().filter(|open| open.node == node);
+                    others.for_each(|open| open.syncs = open.syncs.saturating_sub(syncs));
                 }
             }
             "mkdir" => self.make("AT_FDCWD", &arguments[0], folder()),
@@ -241,6 +258,7 @@ impl Disk {
                 node,
                 at: 0,
                 appends,
+                syncs: 0,
             },
         );
     }
@@ -339,7 +357,7 @@ fn folder() -> Node {
 }
 
 /// A system call that did not fail.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     name: String,
     arguments: Vec<Argument>,
@@ -347,7 +365,7 @@ pub struct Call {
 }
 
 /// As `strace -xx` writes it: with quotes around bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Argument {
     Bytes(Vec<u8>),
     Text(String),
@@ -427,7 +445,17 @@ pub fn calls(at: &Place, arguments: &str) -> Option<Vec<Call>> {
         let text = fs::read_to_string(file.expect("an entry").path()).expect("ASCII");
         let mut latest = 0;
         for line in text.lines() {
-            if let Some((end, call)) = parse(line) {
+            if let Some((start, end, call)) = parse(line) {
+                if ["fsync", "fdatasync"].contains(&call.name.as_str()) {
+                    let name = SYNC_BEGINS.to_owned();
+                    calls.push((
+                        start.max(latest),
+                        Call {
+                            name,
+                            ..call.clone()
+                        },
+                    ));
+                }
                 latest = end.max(latest);
                 calls.push((latest, call));
             }
@@ -437,8 +465,8 @@ pub fn calls(at: &Place, arguments: &str) -> Option<Vec<Call>> {
     Some(calls.into_iter().map(|(_, call)| call).collect())
 }
 
-/// A line of one thread: when the call had returned, in microseconds, and what it was; none of what failed, or is no call.
-fn parse(line: &str) -> Option<(u64, Call)> {
+/// A line of one thread: when the call began and when it had returned, in microseconds, and what it was; none of what failed, or is no call.
+fn parse(line: &str) -> Option<(u64, u64, Call)> {
     let micros = |seconds: &str| -> Option<u64> { seconds.replace('.', "").parse().ok() };
     let (start, rest) = line.split_once(' ')?;
     let (rest, took) = rest.strip_suffix('>')?.rsplit_once(" <")?;
@@ -450,9 +478,10 @@ fn parse(line: &str) -> Option<(u64, Call)> {
         let name = name.to_owned();
         // A number that is closed may be another file's before the call returns.
         let took = if name == "close" { "0" } else { took };
-        let end = micros(start).expect("a time") + micros(took).expect("a duration");
+        let start = micros(start).expect("a time");
         (
-            end,
+            start,
+            start + micros(took).expect("a duration"),
             Call {
                 name,
                 arguments,

@@ -154,7 +154,10 @@ fn fits_that_cannot_be_used_are_named() {
     resumed(1, &[&damaged]);
     // The metrics of one are lost, another is gone altogether.
     std::fs::remove_file(at.path(&format!("{}/metrics.csv", folder(1)))).unwrap();
-    let lost = format!("{}/metrics.csv has not the row", folder(1));
+    let lost = format!(
+        "{}/metrics.csv is not there, and with it the row",
+        folder(1)
+    );
     resumed(2, &[&damaged, &lost]);
     std::fs::remove_dir_all(at.path(&folder(2))).unwrap();
     let gone = format!("{} is not there", folder(2));
@@ -340,6 +343,43 @@ fn a_folder_of_fits_that_is_moved_meanwhile() {
     assert!(at.files_in("run") == before, "it wrote there");
     at.train("energy --resume moved").succeeds();
     at.train("energy --resume run").succeeds();
+}
+
+/// A fit that is deleted while the next is trained is missing, and what is put where the one after belongs is in the way; neither is
+/// touched.
+#[test]
+fn fits_that_go_and_come_meanwhile() {
+    let at = Place::new();
+    at.train("density --layers 1 --epochs 1 --batch-size 5000 --output density")
+        .succeeds();
+    let begin = |name: &str| {
+        let flags = "energy --energy u1 --layers 2 --restarts 3 --epochs 2";
+        let mut running = at.start(&format!("{flags} --output {name}"));
+        running.wait_for(&format!("training in {name}/seed-1"));
+        running
+    };
+    let running = begin("run");
+    std::fs::remove_dir_all(at.path("run/seed-0")).unwrap();
+    let outcome = running.finish();
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    let missing =
+        "warning: a fit is passed over: run/seed-0 is not there: train energy --resume run makes";
+    assert!(outcome.stderr.starts_with(missing), "{outcome:#?}");
+    at.train("energy --resume run").succeeds();
+
+    let running = begin("other");
+    std::fs::rename(at.path("density"), at.path("other/seed-2")).unwrap();
+    let density = at.files_in("other/seed-2");
+    running.finish().fails(
+        1,
+        &[
+            "other/seed-2",
+            "in the way",
+            "move it away",
+            "is of `train density`",
+        ],
+    );
+    assert!(at.files_in("other/seed-2") == density);
 }
 
 /// Where the best of a fit's epochs is gone, that is said, whichever fit is taken; and names that are none of ours are no fits.

@@ -174,6 +174,8 @@ fn a_signal_after_the_training_ends_nothing_but_pictures() {
     let outcome = running.finish();
     assert_eq!(outcome.code, Some(130), "{outcome:#?}");
     assert!(!at.path("run/posteriors.png").exists(), "too late");
+    // What says which epoch's weights `model.bpk` has.
+    assert!(at.path("run/summary.json").exists());
     at.train("--resume run").succeeds();
     for name in pictures {
         let name = format!("run/{name}");
@@ -228,14 +230,15 @@ fn a_second_ctrl_c_stops_at_once() {
 /// A training on a terminal of its own, which types what is written into the pipe `keys`, once three epochs are there.
 /// What it shows goes into the file `screen`, its process id into `pid`, and how it ended into `ended`.
 #[cfg(target_os = "linux")]
-fn on_a_terminal(at: &Place) -> (Running, std::fs::File) {
+fn on_a_terminal(at: &Place, redirected: &str) -> (Running, std::fs::File) {
     let made = Command::new("mkfifo").arg(at.path("keys")).status();
     assert!(made.unwrap().success());
     // For both, so that neither waits for the other.
     let mut both = std::fs::File::options();
     let keys = both.read(true).write(true).open(at.path("keys")).unwrap();
     let train = end_to_end::program().display();
-    let train = format!("echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run");
+    let train =
+        format!("echo $$ > pid; exec {train} {TINY} --epochs 1000000 --output run{redirected}");
     // The shell outlives its terminal, and what it starts hears of its end by itself.
     let command = format!(
         "stty cols 150 rows 50; trap : HUP; sh -c '{train}'; code=$?; echo $code > code; mv code ended; exit $code"
@@ -276,7 +279,7 @@ fn ends_well_on_the_terminal(at: &Place, running: Running, how: &str) {
 fn a_signal_leaves_the_terminal_as_it_was() {
     for signal in ["INT", "TERM"] {
         let at = Place::new();
-        let (running, _keys) = on_a_terminal(&at);
+        let (running, _keys) = on_a_terminal(&at, "");
         kill(&at, signal);
         ends_well_on_the_terminal(&at, running, signal);
     }
@@ -287,9 +290,10 @@ fn a_signal_leaves_the_terminal_as_it_was() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_that_is_gone_loses_nothing() {
-    for hangs_up in [true, false] {
+    // Where standard error is that terminal, or takes nothing either.
+    for (hangs_up, redirected) in [(true, ""), (false, ""), (true, " 2>/dev/full")] {
         let at = Place::new();
-        let (running, _keys) = on_a_terminal(&at);
+        let (running, _keys) = on_a_terminal(&at, redirected);
         running.kill();
         let signal = match hangs_up {
             true => "HUP",
@@ -336,7 +340,7 @@ fn kill(at: &Place, signal: &str) {
 fn both_ways_to_quit_on_the_dashboard_keep_what_is_saved() {
     for keys in ["qs", "qk"] {
         let at = Place::new();
-        let (running, mut typed) = on_a_terminal(&at);
+        let (running, mut typed) = on_a_terminal(&at, "");
         typed.write_all(keys.as_bytes()).unwrap();
         ends_well_on_the_terminal(&at, running, keys);
     }
@@ -372,7 +376,7 @@ fn a_run_folder_that_is_deleted_meanwhile() {
     while std::fs::remove_dir_all(at.path("run")).is_err() {}
     running
         .finish()
-        .fails(1, &["training stopped", "No such file"]);
+        .fails(1, &["training stopped", "run", "--resume it there"]);
     assert!(at.files().is_empty());
 }
 

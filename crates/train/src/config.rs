@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     backend::{Backend, BackendError, DeviceName},
     learn::{optimizer::OptimizerName, rate::Schedule},
+    process,
     run::disk,
     task::{Settings, TaskName},
 };
@@ -118,6 +119,13 @@ impl Training {
              machine's cores); give --devices 0",
             self.devices.len()
         );
+        // Each has one of its own.
+        process::check_threads(process::OTHERS + self.devices.len()).with_context(|| {
+            format!(
+                "--devices: cannot start a thread for each of {} (ulimit -u)",
+                self.devices.len()
+            )
+        })?;
         Ok(match &self.devices[..] {
             [] => vec![self.backend.device()?],
             names => self.backend.devices(names)?,
@@ -187,7 +195,7 @@ pub fn load<S: Settings>(path: &Path) -> Result<S> {
     let task = task_of(&map, path)?;
     if task != S::TASK {
         bail!(
-            "{} is of `{task}`, and not of `{}`",
+            "{} is of `{task}`, and not of `{}`: give it to `{task}`",
             path.display(),
             S::TASK
         );

@@ -386,7 +386,7 @@ impl<T: Task> Session<T> {
     fn kept(&self) -> String {
         // Under its name there may be another by now.
         if self.run.check().is_err() {
-            return "what was saved before is in the folder, wherever that is now".into();
+            return "what was saved before is in the folder, wherever that is now: --resume it there".into();
         }
         match self.run.checkpoints().unwrap_or_default().last() {
             None => "no epoch was finished, so there is no checkpoint".into(),
@@ -435,6 +435,10 @@ impl<T: Task> Session<T> {
             model: Sum::of(&model),
             origin,
         };
+        // Before what can be drawn again: it alone says which epoch's weights model.bpk has.
+        let mut json = serde_json::to_string_pretty(&summary)?;
+        json.push('\n');
+        run.write("summary.json", json.as_bytes())?;
         let fallen = last.as_ref().map(|last| Divergence {
             best: best.valid_score(),
             now: last.valid_score(),
@@ -468,10 +472,6 @@ impl<T: Task> Session<T> {
             run.path().display()
         ));
         T::draw(&run, &trained)?;
-        // The last, so that all is there where it says that a training has ended.
-        let mut json = serde_json::to_string_pretty(&summary)?;
-        json.push('\n');
-        run.write("summary.json", json.as_bytes())?;
         say(format_args!(
             "evaluate it with:                  cargo run -p train -- evaluate {}",
             run.path().display()

@@ -6,9 +6,9 @@ use std::{error::Error, io, sync::Mutex, thread};
 #[cfg_attr(test, allow(dead_code))]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// At least as many as a training starts beside the pool: they step, save, show, and listen to signals. Burn panics where it
-/// cannot have one.
-const OTHERS: usize = 16;
+/// At least as many as a training on one device starts beside the pool: they step, save, show, and listen to signals. Burn panics
+/// where it cannot have one.
+pub const OTHERS: usize = 16;
 
 /// The calling thread joins the pool that the operations divide themselves over, so that it works along where it would
 /// wait, and none has to be woken for a small one. To be called once, on the thread that trains.
@@ -26,12 +26,19 @@ pub fn join_the_pool() -> io::Result<()> {
         // It is there already, with which everything works too.
         _ => {}
     }
+    check_threads(OTHERS)
+}
+
+/// # Errors
+///
+/// When the system does not give this process so many threads more.
+pub fn check_threads(count: usize) -> io::Result<()> {
     let held = Mutex::new(());
     thread::scope(|threads| {
         // None ends before all have begun.
         let _hold = held.lock();
         let wait = || drop(held.lock());
-        (0..OTHERS).try_for_each(|_| {
+        (0..count).try_for_each(|_| {
             let started = thread::Builder::new().spawn_scoped(threads, wait);
             started.map(drop)
         })

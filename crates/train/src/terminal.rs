@@ -5,6 +5,11 @@ use std::{
     io::{self, ErrorKind, Write},
     sync::OnceLock,
 };
+#[cfg(unix)]
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Mutex,
+};
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,17 +32,21 @@ pub fn told(written: io::Result<()>) {
     }
 }
 
-/// Whether standard output was a terminal, which is gone: of other devices none fails so.
+/// Whether standard output was a terminal, which is gone.
 fn is_of_a_closed_terminal(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
+        use std::io::IsTerminal;
+
         use rustix::{
             fs::{FileType, fstat},
             io::Errno,
         };
         let is_device = fstat(io::stdout())
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_char_device());
-        is_device && error.raw_os_error() == Some(Errno::IO.raw_os_error())
+        is_device
+            && !io::stdout().is_terminal()
+            && error.raw_os_error() == Some(Errno::IO.raw_os_error())
     }
     #[cfg(not(unix))]
     {
@@ -62,31 +71,48 @@ pub fn warn(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// To be called before the dashboard is shown. Its thread ends in a panic when the terminal is gone, and says so on standard
-/// error while it unwinds: where that is gone too it panics while it panics, which ends the process, unless from the first on
-/// nobody listens there.
+/// Standard error, while the dashboard's thread unwinds.
+#[cfg(unix)]
+static ASIDE: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// To be called before the dashboard is shown. Its thread ends in a panic when the terminal is gone, and complains on standard
+/// error while it unwinds: where that takes no more, as it is the same terminal, or a pipe or a disk that is full, it panics while it
+/// panics, which ends the process. So from the first on nobody hears it, until [`the_dashboard_is_over`].
 #[cfg(unix)]
 pub fn outlive_the_dashboard() {
-    use std::{fs::File, io::IsTerminal, panic, sync::Once};
+    use std::{fs::File, io::IsTerminal, panic, sync::Once, thread};
 
     static ONCE: Once = Once::new();
-    // One that is gone is none any more.
-    let is_terminal = || io::stderr().is_terminal();
-    if !is_terminal() {
-        return;
-    }
     ONCE.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            usual(panic);
-            if !is_terminal()
+            let is_of_dashboard = thread::current().name() == Some("train-renderer");
+            // One that is gone is none any more.
+            match is_of_dashboard && !io::stdout().is_terminal() {
+                true => warn("the terminal is gone; without it there is no dashboard"),
+                false => usual(panic),
+            }
+            if is_of_dashboard
                 && let Ok(nobody) = File::options().write(true).open("/dev/null")
+                && let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned()
+                && let Ok(mut aside) = ASIDE.lock()
+                && rustix::stdio::dup2_stderr(&nobody).is_ok()
             {
-                // Where this fails, it is as it was.
-                let _ = rustix::stdio::dup2_stderr(&nobody);
+                aside.get_or_insert(stderr);
             }
         }));
     });
+}
+
+/// To be called when the dashboard's thread has ended, however it did.
+#[cfg(unix)]
+pub fn the_dashboard_is_over() {
+    if let Ok(mut aside) = ASIDE.lock()
+        && let Some(stderr) = aside.take()
+    {
+        // Where this fails, nobody hears what comes.
+        let _ = rustix::stdio::dup2_stderr(&stderr);
+    }
 }
 
 /// A progress bar on standard error; hidden where that is no terminal.

@@ -147,7 +147,12 @@ pub fn evaluate(trained: &Trained<EnergyTask>, samples: usize, seed: u64) -> Res
         trained.file.display()
     );
     let beyond = Part::beyond(&log_weights, &is_beyond, log_z);
-    let is_check = on_grid.error(&beyond) <= elbo.standard_error.max(CLOSE);
+    let on_cells = log_weights.iter().zip(&is_beyond);
+    let on_cells = on_cells.filter(|&(_, &is_beyond)| !is_beyond);
+    let widest = on_cells.fold(0.0, |widest: f64, (log_w, _)| {
+        widest.max((log_z - log_w).abs())
+    });
+    let is_check = on_grid.error(&beyond, widest) <= elbo.standard_error.max(CLOSE);
     Ok(Row {
         epoch: trained.epoch,
         valid_elbo: trained.valid_score,
@@ -215,9 +220,11 @@ impl Part {
     }
 
     /// By how much its KL differs from all of q's, about, where `beyond` is what it lacks: by that, and where both together are not
-    /// one, since the cells are too coarse, by as large a share of the KL.
-    fn error(&self, beyond: &Self) -> f64 {
-        beyond.kl.abs() + (self.mass + beyond.mass - 1.0).abs() * self.kl.abs()
+    /// one, since the cells are too coarse, by as much of the largest |ln q - ln p| of samples there: what cells pass over is where q
+    /// is narrow.
+    fn error(&self, beyond: &Self, largest: f64) -> f64 {
+        let missed = (self.mass + beyond.mass - 1.0).abs();
+        beyond.kl.abs() + missed * largest.max(self.kl.abs())
     }
 }
 
@@ -309,13 +316,16 @@ mod tests {
     #[test]
     fn a_grid_is_wrong_by_what_it_lacks_and_by_what_it_counts_twice() {
         let part = |kl, mass| Part { kl, mass };
-        let error = part(14.02, 0.999).error(&part(1.198, 0.001));
+        let error = part(14.02, 0.999).error(&part(1.198, 0.001), 14.02);
         assert!((error - 1.198).abs() < 1e-9, "{error}");
-        let error = part(37.8077, 1.0031).error(&Part::default());
+        let error = part(37.8077, 1.0031).error(&Part::default(), 0.0);
         assert!((error - 0.0031 * 37.8077).abs() < 1e-9, "{error}");
         // Where q is below p a part of the KL is negative, and cells may count too little.
-        let error = part(-2.0, 0.98).error(&part(-0.3, 0.01));
+        let error = part(-2.0, 0.98).error(&part(-0.3, 0.01), 1.5);
         assert!((error - (0.3 + 0.01 * 2.0)).abs() < 1e-12, "{error}");
+        // Between the cells lies a hundredth of q, in a spike that is 6 nats above p: the rest is p itself.
+        let error = part(-0.0099, 0.99).error(&Part::default(), 6.2);
+        assert!((error - 0.062).abs() < 1e-12, "{error}");
     }
 
     /// Two of four samples lie beyond.

@@ -56,6 +56,10 @@ pub fn train(args: &EnergyArgs) -> Result<Ending> {
         run.check()?;
         let fit = settings.of_seed(seed);
         let path = run.of_seed(seed);
+        // Somebody may have put something there meanwhile.
+        if run.has_seed(seed) {
+            check_fit(&run, &settings, seed)?;
+        }
         if is_whole(&path, &fit)? {
             continue;
         }

@@ -109,6 +109,8 @@ impl Progress {
         let display = mem::replace(&mut self.display, Display::Lines(ProgressBar::hidden()));
         // A dashboard that was told to kill panics here too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(display)));
+        #[cfg(unix)]
+        terminal::the_dashboard_is_over();
     }
 
     /// Shows that a wish to stop was heard, among the dashboard's counters, which are forgotten after each split.

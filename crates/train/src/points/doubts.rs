@@ -241,8 +241,11 @@ fn of_column(train: &Points, at: usize, column: &Column) -> Option<String> {
     let counts = counts((0..rows).map(|row| train.row(row)[at]));
     let values = counts.len();
     // Single ones so far off that in single precision all the rest is one.
-    if values <= FEW_VALUES && counts.get(1).is_some_and(|&(count, _)| count == 1) {
-        return of_tails(train, at, column);
+    if values <= FEW_VALUES
+        && counts.get(1).is_some_and(|&(count, _)| count == 1)
+        && let Some(said) = of_tails(train, at, column)
+    {
+        return Some(said);
     }
     if values <= FEW_VALUES && ROWS_PER_VALUE * values <= rows {
         return Some(format!(
@@ -796,6 +799,13 @@ mod tests {
             "{expected} {said:?}"
         );
 
+        // Zeros, and a few numbers beside them that are all near.
+        let few = (0..170).map(|i| vec![if i < 110 { 0.0 } else { normal(rng) }]);
+        let said = doubts(few.collect::<Vec<_>>(), &[]);
+        assert!(
+            said.len() == 1 && said[0].contains("% of the rows have the same value, 0,"),
+            "{said:?}"
+        );
         let incomes = (0..2_000).map(|i| vec![if i % 20 < 1 { 0.0 } else { normal(rng).exp() }]);
         let said = doubts(incomes.collect::<Vec<_>>(), &[]);
         assert!(

@@ -201,8 +201,13 @@ pub fn check_metrics(run: &RunDir, epochs: &[usize], history: &History) -> Resul
     for (epoch, manifest) in manifests(run, epochs)? {
         ensure!(
             history.line(epoch).as_ref() == Some(&manifest.metrics),
-            "{} has not the row of epoch {epoch} that the checkpoint {} came after: put it back as it was",
+            "{} {} the row of epoch {epoch} that the checkpoint {} came after: put it back as it was, or name the epoch \
+             to evaluate with --epoch",
             run.metrics_file().display(),
+            match run.metrics_file().exists() {
+                true => "has not",
+                false => "is not there, and with it",
+            },
             run.checkpoint(epoch).display()
         );
     }
@@ -265,7 +270,8 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
 pub fn damaged(file: &Path) -> anyhow::Error {
     let folder = file.parent().unwrap_or(file);
     anyhow::anyhow!(
-        "the checkpoint {} is damaged: delete the folder {} to fall back on another epoch",
+        "the checkpoint {} is damaged: delete the folder {} to fall back on another epoch, or on model.bpk \
+         where that has its weights",
         file.display(),
         folder.display()
     )
@@ -428,16 +434,20 @@ impl Shared {
     /// Keeps the best by validation and the last two, of those that are there: an older one is deleted when
     /// what replaces it is safe.
     fn forget_old_ones(&self) -> io::Result<()> {
-        let saved = self.run.checkpoints().map_err(io::Error::other)?;
         let history = self.history.lock().expect("no panic while locked");
+        // Under the name of the folder there may be another's by now, which this history knows nothing of.
+        self.run.check()?;
+        let saved = self.run.checkpoints().map_err(io::Error::other)?;
         let best = history.best_of(|epoch| saved.contains(&epoch));
         let best = best.map(|row| row.epoch);
         for &epoch in saved.iter().rev().skip(2) {
             if Some(epoch) != best {
                 // Under its name it is whole or not there at all, also after a power cut.
                 let unfinished = self.unfinished(epoch);
+                self.run.check()?;
                 fs::rename(self.run.checkpoint(epoch), &unfinished)?;
                 sync(&self.run.checkpoint_folder())?;
+                self.run.check()?;
                 fs::remove_dir_all(unfinished)?;
             }
         }

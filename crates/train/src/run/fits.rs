@@ -2,7 +2,7 @@
 
 use std::{fs, io, ops::Range, path::PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{RunDir, is_blank, number};
 use crate::task::Settings;
@@ -16,6 +16,12 @@ impl RunDir {
         self.path.join(format!("{SEED}{seed}"))
     }
 
+    /// Whether there is something where the fit with this seed belongs: what is no folder, or cannot be read, is in its way.
+    pub fn has_seed(&self, seed: u64) -> bool {
+        let path = self.of_seed(seed);
+        path.symlink_metadata().is_ok() && !is_blank(&path).is_ok_and(|blank| blank)
+    }
+
     /// The fit with this seed, of several with these settings.
     ///
     /// # Errors
@@ -24,10 +30,13 @@ impl RunDir {
     pub fn fit<S: Settings>(&self, settings: &S, seed: u64) -> Result<Self> {
         let path = self.of_seed(seed);
         let shown = path.display();
-        let run = Self::open(&path).with_context(|| {
-            format!("{shown} is in the way of a fit: move it away, and that fit begins anew")
-        })?;
-        let there: S = run.settings()?;
+        if !self.has_seed(seed) {
+            bail!("{}", self.lacks::<S>(seed, 0));
+        }
+        let in_the_way =
+            || format!("{shown} is in the way of a fit: move it away, and that fit begins anew");
+        let run = Self::open(&path).with_context(in_the_way)?;
+        let there: S = run.settings().with_context(in_the_way)?;
         let mut expected = settings.of_seed(seed);
         // By itself it may have gone on for longer, and elsewhere.
         let training = expected.training_mut();
@@ -54,8 +63,7 @@ impl RunDir {
         let mut there: Vec<u64> = (entries.iter())
             .filter_map(|entry| seed_of(entry.file_name().to_str()?))
             .filter(|seed| seeds.contains(seed))
-            // What is no folder, or cannot be read, is in the way.
-            .filter(|&seed| !is_blank(&self.of_seed(seed)).is_ok_and(|blank| blank))
+            .filter(|&seed| self.has_seed(seed))
             .collect();
         there.sort_unstable();
         Ok(there)
@@ -79,18 +87,24 @@ impl RunDir {
             .clone()
             .find(|seed| there.binary_search(seed).is_err());
         if let Some(first) = first {
-            let run = self.path.display();
-            let more = match seeds.end - seeds.start - there.len() as u64 - 1 {
-                0 => String::new(),
-                more => format!(", nor {more} more of {run}"),
-            };
-            fits.push(Err(anyhow!(
-                "{} is not there{more}: {} --resume {run} makes what is missing",
-                self.of_seed(first).display(),
-                S::TASK.command()
-            )));
+            let more = seeds.end - seeds.start - there.len() as u64 - 1;
+            fits.push(Err(anyhow!("{}", self.lacks::<S>(first, more))));
         }
         Ok(fits)
+    }
+
+    /// That a fit is missing, and so many more.
+    fn lacks<S: Settings>(&self, seed: u64, more: u64) -> String {
+        let run = self.path.display();
+        let more = match more {
+            0 => String::new(),
+            more => format!(", nor {more} more of {run}"),
+        };
+        format!(
+            "{} is not there{more}: {} --resume {run} makes what is missing",
+            self.of_seed(seed).display(),
+            S::TASK.command()
+        )
     }
 }
 

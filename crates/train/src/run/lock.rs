@@ -67,7 +67,17 @@ impl Lock {
             use std::os::unix::fs::MetadataExt;
 
             let (path, file) = &*self.0;
-            let [there, held] = [fs::metadata(path)?, file.metadata()?];
+            let there = fs::metadata(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => io::Error::new(
+                    error.kind(),
+                    format!(
+                        "{} is gone: the folder was moved or deleted, or its lock was",
+                        path.display()
+                    ),
+                ),
+                _ => error,
+            })?;
+            let held = file.metadata()?;
             if (there.dev(), there.ino()) != (held.dev(), held.ino()) {
                 return Err(io::Error::other(format!(
                     "{} is not what this training had locked: the folder was moved, or another training began in it",
@@ -125,6 +135,28 @@ mod tests {
         Lock::take(&path).unwrap_err();
         drop(copy);
         Lock::take(&path).unwrap();
+    }
+
+    /// And that a lock is gone is said by its name.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_was_exchanged_is_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let [here, away] = ["run", "away"].map(|name| parent.path().join(name));
+        let run = RunDir::create(Some(&here), &VaeSettings::default()).unwrap();
+        run.check().unwrap();
+        fs::rename(&here, &away).unwrap();
+        let error = run.check().unwrap_err().to_string();
+        assert!(error.contains("lock is gone"), "{error}");
+        let _other = RunDir::create(Some(&here), &VaeSettings::default()).unwrap();
+        let error = run.check().unwrap_err().to_string();
+        assert!(
+            error.contains("is not what this training had locked"),
+            "{error}"
+        );
+        fs::remove_dir_all(&here).unwrap();
+        fs::rename(&away, &here).unwrap();
+        run.check().unwrap();
     }
 
     /// Of another process, of an earlier one, and of nobody.
