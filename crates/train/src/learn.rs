@@ -435,10 +435,6 @@ impl<T: Task> Session<T> {
             model: Sum::of(&model),
             origin,
         };
-        // Before what can be drawn again: it alone says which epoch's weights model.bpk has.
-        let mut json = serde_json::to_string_pretty(&summary)?;
-        json.push('\n');
-        run.write("summary.json", json.as_bytes())?;
         let fallen = last.as_ref().map(|last| Divergence {
             best: best.valid_score(),
             now: last.valid_score(),
@@ -472,6 +468,10 @@ impl<T: Task> Session<T> {
             run.path().display()
         ));
         T::draw(&run, &trained)?;
+        // The last, so that all is there where it says that a training has ended.
+        let mut json = serde_json::to_string_pretty(&summary)?;
+        json.push('\n');
+        run.write("summary.json", json.as_bytes())?;
         say(format_args!(
             "evaluate it with:                  cargo run -p train -- evaluate {}",
             run.path().display()
