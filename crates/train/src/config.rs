@@ -119,13 +119,15 @@ impl Training {
              machine's cores); give --devices 0",
             self.devices.len()
         );
-        // Each has one of its own.
-        process::check_threads(process::OTHERS + self.devices.len()).with_context(|| {
-            format!(
-                "--devices: cannot start a thread for each of {} (ulimit -u)",
-                self.devices.len()
-            )
-        })?;
+        if self.devices.len() > 1 {
+            // Each has one of its own.
+            process::check_threads(process::OTHERS + self.devices.len()).with_context(|| {
+                format!(
+                    "--devices: cannot start a thread for each of {} (ulimit -u)",
+                    self.devices.len()
+                )
+            })?;
+        }
         Ok(match &self.devices[..] {
             [] => vec![self.backend.device()?],
             names => self.backend.devices(names)?,

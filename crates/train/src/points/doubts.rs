@@ -776,7 +776,7 @@ mod tests {
         );
         assert!(doubts(waits, &["2"]).is_empty());
 
-        // Pair by pair: of 320 rows 106 have a value of their own, and the others twelve.
+        // Pair by pair: of 320 rows 107 have a value of their own, and the others twelve.
         let mixed: Vec<f64> = (0..322)
             .map(|i| {
                 if i % 3 == 0 {
